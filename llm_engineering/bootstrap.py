@@ -1,0 +1,150 @@
+"""The one place that knows which adapter stands behind which port."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from llm_engineering.domain.errors import ConfigError, SourceError
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.ports import Browser, Embedder, Fetcher, Ledger, Reach, Repositories, VectorStore, Warehouse
+from llm_engineering.features.config import EtlConfig, FetchConfig, GitConfig
+from llm_engineering.settings import Settings, load_settings
+
+
+def build_warehouse(url: str) -> tuple[Warehouse, Ledger]:
+    """Both live in one database, and are closed together by the warehouse's `close`."""
+    match url.partition("://")[0]:
+        case "sqlite":
+            from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
+
+            return open_sqlite(local_path("TWIN_WAREHOUSE", url))
+        case "mongodb" | "mongodb+srv":
+            from llm_engineering.infrastructure.warehouse.mongo import open_mongo
+
+            return open_mongo(url)
+    raise ConfigError(f"TWIN_WAREHOUSE={url}: use sqlite:///PATH or mongodb://HOST:PORT/DATABASE")
+
+
+def build_vector_store(settings: Settings) -> VectorStore:
+    url = settings.vectors_url
+    match url.partition("://")[0]:
+        case "edge":
+            from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
+
+            return EdgeVectorStore(local_path("TWIN_VECTORS", url))
+        case "http" | "https":
+            from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore, connect
+
+            key = settings.qdrant_api_key
+            return QdrantVectorStore(connect(url, key.get_secret_value() if key else None))
+    raise ConfigError(f"TWIN_VECTORS={url}: use edge:///FOLDER or http://HOST:6333")
+
+
+def build_embedder(settings: Settings) -> Embedder:
+    from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
+
+    name, _, size = settings.embedder.partition(":")
+    if name == "hashing":
+        if size and not size.isdigit():
+            raise ConfigError(f"TWIN_EMBEDDER={settings.embedder}: write hashing or hashing:SIZE, as hashing:256")
+        return HashingEmbedder(int(size or 256))
+    return SentenceTransformerEmbedder(settings.embedder, precision=settings.embedder_precision)
+
+
+def build_fetcher(config: FetchConfig) -> Fetcher:
+    from llm_engineering.infrastructure.fetchers.http import HttpFetcher
+
+    return HttpFetcher(**config.model_dump(exclude={"concurrency"}))
+
+
+def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:
+    from llm_engineering.infrastructure.fetchers.git import GitRepositories
+
+    return GitRepositories(
+        timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts
+    )
+
+
+def local_path(variable: str, url: str) -> Path:
+    """`scheme:///relative` and `scheme:////absolute`, as SQLAlchemy writes them."""
+    rest = url.partition("://")[2]
+    if not rest.startswith("/") or rest == "/":
+        raise ConfigError(f"{variable}={url}: three slashes and a path, as in {url.partition('://')[0]}:///data/x")
+    return Path(rest[1:]).expanduser()
+
+
+@dataclass
+class Platform:
+    """The opened parts. Each is built when first asked for, and closed by `open_platform`."""
+
+    settings: Settings
+
+    @cached_property
+    def _stores(self) -> tuple[Warehouse, Ledger]:
+        return build_warehouse(self.settings.warehouse_url)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return self._stores[0]
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._stores[1]
+
+    @cached_property
+    def vectors(self) -> VectorStore:
+        return build_vector_store(self.settings)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        return build_embedder(self.settings)
+
+    @contextmanager
+    def reach(self, config: EtlConfig) -> Iterator[Reach]:
+        """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
+        fetcher = build_fetcher(config.fetch)
+        opened: list[Browser] = []
+
+        def browser() -> Browser:
+            from llm_engineering.infrastructure.fetchers.browser import SeleniumBrowser
+
+            if not config.browser:
+                raise SourceError("browser", Reason.BROWSER, "the config says browser: false", retry=False)
+            if not opened:
+                opened.append(
+                    SeleniumBrowser(self.settings.chromium, allow_hosts=config.fetch.allow_hosts)
+                )
+            return opened[0]
+
+        try:
+            yield Reach(
+                fetch=fetcher,
+                browser=browser,
+                repositories=build_repositories(config.git, allow_hosts=config.fetch.allow_hosts),
+                credentials=self._credentials,
+            )
+        finally:
+            fetcher.close()
+            for one in opened:
+                one.close()
+
+    def _credentials(self, service: str) -> tuple[str, str] | None:
+        name, password = self.settings.linkedin_username, self.settings.linkedin_password
+        if service == "linkedin" and name and password:
+            return name, password.get_secret_value()
+        return None
+
+    def close(self) -> None:
+        if "_stores" in self.__dict__:
+            self.warehouse.close()
+
+
+@contextmanager
+def open_platform(settings: Settings | None = None) -> Iterator[Platform]:
+    platform = Platform(settings or load_settings())
+    try:
+        yield platform
+    finally:
+        platform.close()

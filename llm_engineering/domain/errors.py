@@ -1,0 +1,63 @@
+"""Everything this platform raises on purpose. Each message says what, where and what to do."""
+
+from llm_engineering.domain.ledger import Reason
+
+
+class LLMTwinError(Exception):
+    """Everything this platform raises on purpose."""
+
+
+class SourceError(LLMTwinError):
+    """A link could not be read; says which, why, and whether to try again. `detail` is one short line."""
+
+    def __init__(self, link: str, reason: Reason, detail: str = "", *, retry: bool) -> None:
+        self.link, self.reason, self.detail, self.retry = link, reason, detail, retry
+        text = f"{reason}: {detail}" if detail else str(reason)
+        super().__init__(link, reason, detail, retry)
+        self._text = f"{link}: {text} ({'try again later' if retry else 'trying again will not help'})"
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __reduce__(self):
+        return _source_error, (type(self), self.link, self.reason, self.detail, self.retry)
+
+
+def _source_error(kind, link, reason, detail, retry):
+    return kind(link, reason, detail, retry=retry)
+
+
+class NotModified(LLMTwinError):
+    """The link still holds what its validators (ETag, Last-Modified, commit) stand for. Not a failure."""
+
+
+class TooFewRead(LLMTwinError):
+    """Fewer links of an author could be read than the config allows, so the step must not look green."""
+
+
+class ConfigError(LLMTwinError):
+    """A config or a setting is wrong: which file, which key, what would be right."""
+
+
+class StoreUnavailable(LLMTwinError):
+    """A store is down, locked by another process, full or unreadable: which one, and what to do."""
+
+
+class StoreLocked(StoreUnavailable):
+    """Another process is writing the store right now."""
+
+
+class StoreCorrupt(StoreUnavailable):
+    """What is on disk is not what was written; says how to rebuild or restore it."""
+
+
+class EmbeddingMismatch(LLMTwinError):
+    """The store was filled with another embedder or chunking than the one asking; says how to rebuild."""
+
+
+class TokenExpired(LLMTwinError):
+    """The change feed no longer reaches back to this token: read everything again."""
+
+
+class LinkConflict(LLMTwinError):
+    """Two documents claim one canonical link."""

@@ -1,0 +1,70 @@
+"""What happened to every link, so that a failure is never silent and a stopped run can go on."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from llm_engineering.domain.noun import Noun
+
+
+class Outcome(StrEnum):
+    READ = "read"  # a new or changed document was stored
+    UNCHANGED = "unchanged"  # the link was asked, and holds what the warehouse holds
+    GONE = "gone"  # it was read once, and the site says it is no more; its documents are tombstoned
+    FAILED = "failed"  # see `reason`; worth another try
+    DEAD = "dead"  # see `reason`; asking again will not help until somebody changes something
+
+
+class Reason(StrEnum):
+    """Why a link gave no document. The word is stable: dashboards and tests may rely on it."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    TLS = "tls"
+    HTTP_ERROR = "http_error"
+    RATE_LIMITED = "rate_limited"
+    NOT_FOUND = "not_found"
+    REDIRECT_LOOP = "redirect_loop"
+    BLOCKED_ADDRESS = "blocked_address"
+    ROBOTS = "robots"
+    TOO_LARGE = "too_large"
+    WRONG_TYPE = "wrong_type"
+    BAD_ENCODING = "bad_encoding"
+    EMPTY = "empty"
+    NEEDS_JAVASCRIPT = "needs_javascript"
+    BOT_WALL = "bot_wall"
+    PAYWALL = "paywall"
+    LOGIN = "login"
+    CONSENT = "consent"
+    BAD_FEED = "bad_feed"
+    BAD_ARCHIVE = "bad_archive"
+    GIT = "git"
+    BROWSER = "browser"
+    MISSING_CREDENTIALS = "missing_credentials"
+    MISSING_FILE = "missing_file"
+    LOADER = "loader"
+    BAD_LINK = "bad_link"
+
+
+class LedgerEntry(Noun):
+    """One record per canonical link.
+
+    `etag` and `last_modified` are the validators of the last full answer (for a repository: the commit). They
+    are only kept while the documents they belong to are stored.
+    """
+
+    link: str
+    url: str
+    author_id: str
+    author_name: str
+    source: str
+    outcome: Outcome
+    reason: Reason | None = None
+    detail: str = ""
+    attempts: int = 0  # since the last success
+    first_seen: datetime
+    last_attempt: datetime
+    last_success: datetime | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    documents: int = 0

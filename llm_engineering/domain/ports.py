@@ -1,0 +1,226 @@
+"""The roles the rooms rely on. `bootstrap` decides who plays them; `tests/contracts` holds one law per role."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Hit, IndexSpec, Where
+from llm_engineering.domain.documents import Document
+from llm_engineering.domain.ledger import LedgerEntry, Outcome
+
+
+# --- the warehouse -----------------------------------------------------------------------------------------
+
+
+class PutResult(NamedTuple):
+    inserted: int
+    updated: int
+    unchanged: int
+
+
+class Change(NamedTuple):
+    """`document` is None when it was deleted. `token` means: everything up to and including this is done."""
+
+    document_id: str
+    document: Document | None
+    token: str
+
+
+class Warehouse(Protocol):
+    """Keeps what the crawlers found, one document per canonical link, and tells what changed since."""
+
+    def put(self, documents: Iterable[Document]) -> PutResult:
+        """Upsert, all or nothing per call. A new revision is written only when `content_hash` differs;
+        an unchanged document costs no write and makes no change event."""
+
+    def get(self, document_id: str) -> Document | None: ...
+
+    def documents(self, *, author_id: str | None = None, crawled_from: str | None = None) -> Iterator[Document]:
+        """Ordered by id; streams."""
+
+    def ids(self, *, author_id: str | None = None, crawled_from: str | None = None) -> Iterator[str]:
+        """As `documents`, without their bodies."""
+
+    def count(self, *, author_id: str | None = None) -> int: ...
+
+    def delete(self, document_ids: Iterable[str]) -> int:
+        """Leave tombstones for the change feed; returns how many existed."""
+
+    def changes(self, since: str | None) -> Iterator[Change]:
+        """What happened after `since` (None: from the beginning), each document's latest state at least once, until
+        caught up. Raises TokenExpired when the feed no longer reaches back that far."""
+
+    def erase(self, author_id: str) -> int:
+        """Delete an author's documents so that no body remains; tombstones stay for the change feed."""
+
+    def close(self) -> None: ...
+
+
+class Ledger(Protocol):
+    """Keeps one record per link: its last outcome and why."""
+
+    def record(self, entries: Iterable[LedgerEntry]) -> None:
+        """Upsert by link."""
+
+    def entry(self, link: str) -> LedgerEntry | None: ...
+
+    def entries(
+        self, *, author_id: str | None = None, outcome: Outcome | tuple[Outcome, ...] | None = None
+    ) -> Iterator[LedgerEntry]:
+        """Ordered by link; streams."""
+
+    def begin(self, author_id: str, fingerprint: str) -> datetime:
+        """When the unfinished run of this author with this fingerprint began; now, if there is none."""
+
+    def finish(self, author_id: str, fingerprint: str) -> None: ...
+
+    def erase(self, author_id: str) -> int: ...
+
+
+# --- the vector store --------------------------------------------------------------------------------------
+
+
+class IndexInfo(NamedTuple):
+    spec: IndexSpec
+    token: str | None  # the change feed's, up to which the index is complete
+    chunks: int
+    version: str
+
+
+class VectorReader(Protocol):
+    """Answers from the published index, and follows a newly published one without being reopened."""
+
+    def info(self) -> IndexInfo | None:
+        """None when nothing was ever published."""
+
+    def search(
+        self, *, vector: Sequence[float] | None = None, text: str | None = None, where: Where | None = None, limit: int
+    ) -> list[Hit]:
+        """Nearest first. `vector` searches the dense vectors, `text` BM25; both are fused by the engine (RRF).
+        Raises EmbeddingMismatch if nothing was published with the reader's spec."""
+
+    def count(self, where: Where | None = None) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class IndexWriter(Protocol):
+    """The one writer of an index. What it wrote is visible to readers after `publish`, or earlier on a server."""
+
+    token: str | None  # where to go on reading the change feed
+
+    def hashes(self, document_ids: Sequence[str]) -> dict[str, str]:
+        """document id -> content hash, for those of the given documents that have chunks here."""
+
+    def chunk_ids(self, document_ids: Sequence[str]) -> dict[str, set[str]]:
+        """document id -> ids of its stored chunks; a document without chunks is absent."""
+
+    def document_ids(self) -> set[str]: ...
+
+    def replace(self, document_ids: Sequence[str], new: Sequence[EmbeddedChunk], kept: Sequence[Chunk]) -> None:
+        """Make `new` and `kept` all there is of these documents. `kept` are chunks whose vector is stored already:
+        only their payload is written. Nothing given for a document removes it. Validates before it writes."""
+
+    def checkpoint(self, token: str | None) -> None:
+        """Everything so far is durable, and a writer opened after a crash goes on from `token`."""
+
+    def publish(self) -> IndexInfo:
+        """Make it what readers see, atomically."""
+
+
+class VectorStore(Protocol):
+    """Holds the embedded chunks, rebuildable from the warehouse at any time."""
+
+    def reader(self, spec: IndexSpec | None = None) -> VectorReader:
+        """`spec` None: whatever is published, for tools that only count or erase."""
+
+    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> AbstractContextManager[IndexWriter]:
+        """Raises StoreLocked while another writer is open, EmbeddingMismatch when the published index has another
+        spec and `rebuild` is False. With `rebuild` it starts empty (token None) beside the live one."""
+
+    def erase(self, author_id: str) -> int:
+        """Remove an author's chunks from everything on disk, unpublished builds too; returns chunks removed."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of one size."""
+
+    spec: EmbeddingSpec
+
+    def embed(self, texts: Sequence[str]) -> "Sequence[Sequence[float]]":
+        """(len(texts), spec.size) float32, rows of unit length, in the order given."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as the encoder sees it, without truncation, special tokens included."""
+
+
+# --- reading the world -------------------------------------------------------------------------------------
+
+
+class Fetched(NamedTuple):
+    """One answer. `text` is decoded; `body` is the decompressed bytes."""
+
+    url: str  # after redirects
+    status: int
+    media_type: str  # lower case, without parameters
+    text: str
+    body: bytes
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+class Fetcher(Protocol):
+    """Asks a web address politely and safely."""
+
+    def get(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        last_modified: str | None = None,
+        accept: Sequence[str] = ("text/", "application/xhtml+xml", "application/pdf"),
+    ) -> Fetched:
+        """Raises SourceError, or NotModified when the validators still hold. `accept` are media type prefixes;
+        anything else raises SourceError(WRONG_TYPE)."""
+
+    def close(self) -> None: ...
+
+
+class Browser(Protocol):
+    """The last rung: a real browser that runs the page's scripts."""
+
+    def get(self, url: str) -> Fetched:
+        """The page's HTML after its scripts ran and it stopped growing. Raises SourceError."""
+
+    def login(self, url: str, fields: dict[str, str], submit: str) -> None:
+        """Fill the form at `url` (CSS selector -> text) and press `submit`. Raises SourceError(LOGIN)."""
+
+    def close(self) -> None: ...
+
+
+class Checkout(NamedTuple):
+    path: Path
+    commit: str
+
+
+class Repositories(Protocol):
+    """Fetches git repositories, without ever asking for a password."""
+
+    def head(self, url: str) -> str:
+        """The commit the default branch points to. Raises SourceError(GIT)."""
+
+    def checkout(self, url: str) -> AbstractContextManager[Checkout]:
+        """A shallow copy in a temporary folder, removed on exit. Raises SourceError(GIT | TOO_LARGE | TIMEOUT)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What a source may reach for. `browser` is called only when needed, and may say there is none (SourceError)."""
+
+    fetch: Fetcher
+    browser: Callable[[], Browser]
+    repositories: Repositories
+    credentials: Callable[[str], tuple[str, str] | None] = lambda service: None
