@@ -24,7 +24,7 @@ def build_warehouse(url: str) -> tuple[Warehouse, Ledger]:
             from llm_engineering.infrastructure.warehouse.mongo import open_mongo
 
             return open_mongo(url)
-    raise ConfigError(f"TWIN_WAREHOUSE={url}: use sqlite:///PATH or mongodb://HOST:PORT/DATABASE")
+    raise _unknown_scheme("TWIN_WAREHOUSE", url, "sqlite:///PATH or mongodb://HOST:PORT/DATABASE")
 
 
 def build_vector_store(settings: Settings) -> VectorStore:
@@ -39,7 +39,7 @@ def build_vector_store(settings: Settings) -> VectorStore:
 
             key = settings.qdrant_api_key
             return QdrantVectorStore(connect(url, key.get_secret_value() if key else None))
-    raise ConfigError(f"TWIN_VECTORS={url}: use edge:///FOLDER or http://HOST:6333")
+    raise _unknown_scheme("TWIN_VECTORS", url, "edge:///FOLDER or http://HOST:6333")
 
 
 def build_embedder(settings: Settings) -> Embedder:
@@ -65,6 +65,11 @@ def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) 
     return GitRepositories(
         timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts
     )
+
+
+def _unknown_scheme(variable: str, url: str, known: str) -> ConfigError:
+    scheme = url.partition("://")[0] if "://" in url else "(none)"  # never the rest: it may hold a password
+    return ConfigError(f"{variable} has the scheme {scheme}: use {known}")
 
 
 def local_path(variable: str, url: str) -> Path:

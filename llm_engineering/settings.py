@@ -1,24 +1,31 @@
 """Where things are, and the keys to them. What a run does lives in configs/."""
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from llm_engineering.domain.errors import ConfigError
+
+PREFIX = "TWIN_"
 
 
 class Settings(BaseSettings):
     """Read from TWIN_* environment variables, then from `.env`, then these defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="TWIN_", env_file=".env", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     home: Path = Path(".twin")  # everything the embedded defaults write
     warehouse: str = ""  # sqlite:///PATH or mongodb://…/DATABASE; empty: sqlite in home
     vectors: str = ""  # edge:///FOLDER or http(s)://HOST:6333; empty: edge in home
     qdrant_api_key: SecretStr | None = None
     embedder: str = "all-MiniLM-L6-v2"  # any sentence-transformers id or folder, or hashing:SIZE
-    embedder_precision: str = "auto"  # auto, float32 or bfloat16
+    embedder_precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     chromium: Path | None = None  # the browser; found by itself where Debian, Chrome or macOS put it
     linkedin_username: str | None = None
@@ -34,14 +41,17 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Raises ConfigError that names the variable, never its value."""
+    """Raises ConfigError that names the variable and what would be right, never a value."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    written = {*os.environ, *map(str.upper, filter(None, DotEnvSettingsSource(Settings).env_vars))}
+    lines = []
+    for name in sorted(name for name in written if name.startswith(PREFIX) and name not in known):
+        close = get_close_matches(name, known, n=1)
+        lines.append(f"  {name} is no setting" + (f"; did you mean {close[0]}?" if close else ""))
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
-        lines = [
-            f"  TWIN_{'_'.join(map(str, e['loc'])).upper().removeprefix('TWIN_')}: {e['msg']}" for e in error.errors()
-        ]
-        known = ", ".join(f"TWIN_{name.upper()}" for name in Settings.model_fields)
-        raise ConfigError(
-            "wrong settings (environment or .env):\n" + "\n".join(lines) + f"\nknown: {known}"
-        ) from None
+        lines += [f"  {PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+    if lines:
+        raise ConfigError("\n".join(["wrong settings (environment or .env):", *lines, f"known: {', '.join(known)}"]))
+    return settings

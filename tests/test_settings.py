@@ -1,0 +1,61 @@
+import pytest
+
+from llm_engineering.bootstrap import build_vector_store, build_warehouse, local_path
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWIN_HOME", raising=False)
+
+
+def test_a_bare_machine_needs_no_setting():
+    settings = load_settings()
+    assert settings.warehouse_url == "sqlite:///.twin/warehouse.db"
+    assert settings.vectors_url == "edge:///.twin/vectors"
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("TWIN_HOME=from-file\nTWIN_EMBEDDER=hashing:64\nSOME_OTHER_TOOL=1\n")
+    monkeypatch.setenv("TWIN_HOME", "from-environment")
+    settings = load_settings()
+    assert (str(settings.home), settings.embedder) == ("from-environment", "hashing:64")
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_a_misspelt_setting_is_named_with_the_right_one(where, tmp_path, monkeypatch):
+    if where == "file":
+        (tmp_path / ".env").write_text("TWIN_WAREHUOSE=sqlite:///x.db\n")
+    else:
+        monkeypatch.setenv("TWIN_WAREHUOSE", "sqlite:///x.db")
+    with pytest.raises(ConfigError, match="TWIN_WAREHUOSE is no setting; did you mean TWIN_WAREHOUSE"):
+        load_settings()
+
+
+def test_a_wrong_value_is_named_and_not_repeated(monkeypatch):
+    monkeypatch.setenv("TWIN_EMBEDDER_PRECISION", "my-secret")
+    with pytest.raises(ConfigError, match="TWIN_EMBEDDER_PRECISION") as error:
+        load_settings()
+    assert "my-secret" not in str(error.value)
+
+
+def test_keys_are_never_shown(monkeypatch):
+    monkeypatch.setenv("TWIN_QDRANT_API_KEY", "my-secret")
+    assert "my-secret" not in repr(load_settings())
+
+
+def test_paths_are_written_as_in_sqlalchemy():
+    assert str(local_path("TWIN_WAREHOUSE", "sqlite:///twin/w.db")) == "twin/w.db"
+    assert str(local_path("TWIN_WAREHOUSE", "sqlite:////srv/w.db")) == "/srv/w.db"
+    with pytest.raises(ConfigError, match="three slashes"):
+        local_path("TWIN_WAREHOUSE", "sqlite://w.db")
+
+
+def test_an_unknown_scheme_says_which_are_known():
+    with pytest.raises(ConfigError, match="postgres: use sqlite:///PATH or mongodb://") as error:
+        build_warehouse("postgres://ann:my-secret@x")
+    assert "my-secret" not in str(error.value)
+    with pytest.raises(ConfigError, match="edge:///FOLDER or http"):
+        build_vector_store(Settings(vectors="ftp://x"))
