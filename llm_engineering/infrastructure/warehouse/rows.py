@@ -1,0 +1,177 @@
+"""How a document becomes a row, and which revision a write gives it: the same for every warehouse."""
+
+import json
+import pickle
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from llm_engineering.domain.documents import Document
+from llm_engineering.domain.errors import LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
+from llm_engineering.domain.ids import content_hash
+from llm_engineering.domain.ledger import Reason
+
+IN_MEMORY = 16 * 2**20  # bytes of one put that are held in memory; the rest waits in a temporary file
+
+
+class Row(NamedTuple):
+    """One document ready to be written. `payload` is its JSON without what the warehouse itself sets."""
+
+    id: str
+    link: str
+    author_id: str
+    author_name: str
+    crawled_from: str
+    source: str
+    content_hash: str
+    revision: int
+    updated_at: str | None
+    payload: bytes
+
+
+class Stamp(NamedTuple):
+    """What the warehouse sets on a document it writes. `updated_at` is `iso` of a moment."""
+
+    revision: int
+    updated_at: str
+
+
+class Stored(NamedTuple):
+    content_hash: str
+    stamp: Stamp
+
+
+class Restored(NamedTuple):
+    """What `restore` did. `newer`: left alone, because what is stored is newer than what was given."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    newer: int
+
+
+class Kept(Enum):
+    """Why a row was not written."""
+
+    SAME = "same"
+    NEWER = "newer"  # what is stored is newer
+
+
+def iso(moment: datetime) -> str:
+    """UTC to the microsecond, always as wide, so that text compares as time does."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def now() -> str:
+    return iso(datetime.now(UTC))
+
+
+def encode(document: Document) -> Row:
+    """Every text round-trips exactly, NUL bytes and lone surrogates included. Raises SourceError(BAD_LINK) for a
+    link, source or author that is no text, because those are looked up by."""
+    fields = document.model_dump(exclude={"revision", "updated_at"})
+    named = (document.link, document.author.name, document.crawled_from, document.source)
+    try:
+        "".join(named).encode()
+    except UnicodeEncodeError:
+        detail = "its link, crawled_from, source or author holds half a character (a lone surrogate)"
+        raise SourceError(ascii(document.link), Reason.BAD_LINK, detail, retry=False) from None
+    return Row(
+        id=document.id,
+        link=document.link,
+        author_id=document.author.id,
+        author_name=document.author.name,
+        crawled_from=document.crawled_from,
+        source=document.source,
+        content_hash=document.content_hash,
+        revision=document.revision,
+        updated_at=iso(document.updated_at) if document.updated_at else None,
+        payload=json.dumps(fields, ensure_ascii=False, default=datetime.isoformat).encode("utf-8", "surrogatepass"),
+    )
+
+
+def decode(payload: bytes, revision: int, updated_at: str, *, where: str) -> Document:
+    """Raises StoreCorrupt, naming `where` the payload was read."""
+    try:
+        fields = json.loads(payload.decode("utf-8", "surrogatepass"))
+        return Document.model_validate({**fields, "revision": revision, "updated_at": updated_at})
+    except (ValueError, TypeError, ValidationError) as error:
+        short = str(error).partition("\n")[0]
+        raise StoreCorrupt(f"{where} holds a document that cannot be read ({short}); restore a backup") from error
+
+
+@contextmanager
+def spooled(documents: Iterable[Document]) -> Iterator["Spool"]:
+    """All rows of one put, held until the last is known, so that no lock waits for a slow source and a transaction
+    can be tried again. Raises LinkConflict when two of them claim one link with different content."""
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
+        yield Spool(file, documents)
+
+
+class Spool:
+    """Rows that can be read any number of times."""
+
+    def __init__(self, file, documents: Iterable[Document]) -> None:
+        self._file = file
+        self._hashes: dict[str, str] = {}
+        self.repeated = 0  # documents that say the same as an earlier one
+        for document in documents:
+            self._add(encode(document))
+
+    def _add(self, row: Row) -> None:
+        earlier = self._hashes.setdefault(row.id, "")
+        if not earlier:
+            self._hashes[row.id] = row.content_hash
+            self._write(row)
+        elif earlier == row.content_hash:
+            self.repeated += 1
+        else:
+            raise LinkConflict(
+                f"{row.link}: two documents of one write claim this link with different content; give each its own "
+                f"link (the second came from {row.crawled_from}). Nothing was written"
+            )
+
+    def _write(self, row: Row) -> None:
+        try:
+            pickle.dump(row, self._file)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"no room to prepare the write in {tempfile.gettempdir()} ({error.strerror}): free some space and run "
+                "again. Nothing was written"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __iter__(self) -> Iterator[Row]:
+        self._file.seek(0)
+        for _ in range(len(self)):
+            yield pickle.load(self._file)
+
+
+def put_stamp(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
+    """A new revision only when the content changed."""
+    if stored is None:
+        return Stamp(1, moment)
+    if stored.content_hash == row.content_hash:
+        return Kept.SAME
+    return Stamp(stored.stamp.revision + 1, moment)
+
+
+def restore_stamp(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
+    """The row's own revision, unless what is stored is as new or newer."""
+    mine = Stamp(row.revision, row.updated_at or moment)
+    if stored is None or mine > stored.stamp:
+        return mine
+    return Kept.SAME if stored.content_hash == row.content_hash else Kept.NEWER
+
+
+def feed_id() -> str:
+    """Names one change feed, so that a token of another warehouse is not mistaken for one of this."""
+    return content_hash(secrets.token_hex(16))[:12]

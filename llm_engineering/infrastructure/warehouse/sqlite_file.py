@@ -1,0 +1,173 @@
+"""One SQLite file: its tables, its connections, and what its errors mean."""
+
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llm_engineering.domain.errors import LinkConflict, StoreCorrupt, StoreLocked, StoreUnavailable
+from llm_engineering.infrastructure.warehouse.rows import feed_id
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x7457494E  # "tWIN", so that another program's database is not taken for ours
+
+# A tombstone keeps only `id` and `seq`. `seq` is set inside the write transaction, and writers wait for each other,
+# so its order is the order of the commits: a reader never passes a number that is still to come.
+SCHEMA = (
+    """CREATE TABLE documents(
+        id TEXT PRIMARY KEY, seq INTEGER NOT NULL, link TEXT, author_id TEXT, author_name TEXT, crawled_from TEXT,
+        source TEXT, content_hash TEXT, revision INTEGER, updated_at TEXT, payload BLOB)""",
+    "CREATE UNIQUE INDEX documents_seq ON documents(seq)",
+    "CREATE UNIQUE INDEX documents_link ON documents(link)",
+    "CREATE INDEX documents_live ON documents(id) WHERE link IS NOT NULL",
+    "CREATE INDEX documents_author ON documents(author_id, id)",
+    "CREATE INDEX documents_crawled_from ON documents(crawled_from, id)",
+    "CREATE INDEX documents_source ON documents(source, id)",
+    """CREATE TABLE ledger(
+        link TEXT PRIMARY KEY, author_id TEXT NOT NULL, outcome TEXT NOT NULL, entry TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX ledger_author ON ledger(author_id, link)",
+    "CREATE INDEX ledger_outcome ON ledger(outcome, link)",
+    "CREATE TABLE runs(author_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, began_at TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE about(feed TEXT NOT NULL, seq INTEGER NOT NULL)",
+)
+
+
+class _Connection(sqlite3.Connection):
+    """Can be referred to weakly, so that a finished thread's connection goes with the thread."""
+
+
+class SqliteFile:
+    """One connection per thread; readers run beside the one writer (WAL).
+
+    Every commit is flushed to the disk: an index may hold a token of the change feed, and the feed must never fall
+    back behind it. What is deleted is overwritten.
+    """
+
+    def __init__(self, path: Path, *, timeout: float) -> None:
+        self.path = path
+        self._timeout = timeout
+        self._mine = threading.local()
+        self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.feed = self._prepare()
+
+    def _prepare(self) -> str:
+        with self.writing() as connection:
+            self._check_version(connection)
+            return connection.execute("SELECT feed FROM about").fetchone()[0]
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        if tables and owner != APPLICATION_ID:
+            raise StoreUnavailable(f"{self.path} is another program's SQLite database; choose another TWIN_WAREHOUSE")
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{self.path} was written by a newer version of this program (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}): update the program, or choose another TWIN_WAREHOUSE"
+            )
+        if not tables:
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.execute("INSERT INTO about VALUES(?, 0)", (feed_id(),))
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreUnavailable(f"{self.path}: the warehouse was closed; open it again")
+        connection = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            with self._lock:
+                self._all.add(connection)
+            self._mine.connection = connection
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self._explained():
+            yield self._connection()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it, or nothing."""
+        with self._explained():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk has rolled back by itself
+                    connection.execute("ROLLBACK")
+                raise
+
+    def wipe(self) -> None:
+        """Leave no copy of what was deleted in the write-ahead log. Raises StoreLocked if a reader holds it."""
+        with self._explained():
+            busy = self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise StoreLocked(
+                f"{self.path}: what was erased is deleted, but another process still reads an older state, so copies "
+                "remain in the -wal file; close the other process and run the same command again"
+            )
+
+    def close(self) -> None:
+        self._closed = True
+        with self._lock:
+            for connection in list(self._all):
+                connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise StoreUnavailable(f"{self.path}: the folder cannot be made ({error.strerror})") from error
+
+    def _explain(self, error: sqlite3.Error) -> StoreUnavailable | LinkConflict:
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return StoreLocked(
+                    f"{self.path}: another process has been writing for more than {self._timeout:g} s; wait for it to "
+                    "end and run again. Nothing was written"
+                )
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return StoreCorrupt(
+                    f"{self.path} is damaged or no SQLite database ({error}); put a backup in its place, or move it "
+                    "away and crawl again, or import an export (poe warehouse import)"
+                )
+            case sqlite3.SQLITE_FULL:
+                return StoreUnavailable(
+                    f"{self.path}: the disk is full; free some space and run again. Nothing was written"
+                )
+            case sqlite3.SQLITE_CONSTRAINT:
+                return LinkConflict(f"{self.path}: {error}. Nothing was written")
+        if isinstance(error, sqlite3.ProgrammingError) and self._closed:
+            return StoreUnavailable(f"{self.path}: the warehouse was closed; open it again")
+        return StoreUnavailable(
+            f"{self.path} cannot be used ({error}); is the folder there, writable and on a local disk?"
+        )
