@@ -1,0 +1,169 @@
+"""A YAML file becomes the one frozen model that is the pipeline's parameter, or an error that says what to mend.
+
+Relative paths in a config mean the same as everywhere else (settings, the command line): they start at the folder
+the command is run in.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.features.config import EndToEndConfig, EtlConfig, FeatureConfig
+
+CONFIGS: dict[str, type[BaseModel]] = {
+    "digital_data_etl": EtlConfig,
+    "feature_engineering": FeatureConfig,
+    "end_to_end_data": EndToEndConfig,
+}
+FOLDER = Path("configs")
+
+
+def load_config(pipeline: str, path: Path | None = None) -> EtlConfig | FeatureConfig | EndToEndConfig:
+    """`path` None: configs/PIPELINE.yaml. Raises ConfigError with the file, the line, the key and what would be right."""
+    path = path or FOLDER / f"{pipeline}.yaml"
+    text = _read(path)
+    raw, lines = _parse(path, text)
+    config = _validate(CONFIGS[pipeline], raw, path, lines)
+    if etl := config if isinstance(config, EtlConfig) else getattr(config, "etl", None):
+        _check_links(etl, path)
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        folder = path.parent if path.parent.is_dir() else FOLDER
+        there = sorted(str(file) for file in folder.glob("*.y*ml"))
+        found = f"there is: {', '.join(there)}" if there else f"no configs in {folder.resolve()}"
+        raise ConfigError(f"no such config: {path} (looked in {path.absolute().parent}); {found}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+def _parse(path: Path, text: str) -> tuple[Any, Lines]:
+    """The plain data, and for every key path the line it stands on (from 1)."""
+    import yaml
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(node, (), path)) if node else {}
+        return yaml.safe_load(text), lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+
+
+def _lines(node: Any, at: tuple[str | int, ...], path: Path) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    yield at, node.start_mark.line + 1
+    if node.id == "sequence":
+        for i, item in enumerate(node.value):
+            yield from _lines(item, (*at, i), path)
+    if node.id == "mapping":
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            # PyYAML keeps the last of two equal keys and forgets the first
+            if key.value in seen:
+                raise ConfigError(f"{path}, line {line}: {key.value!r} stands on line {seen[key.value]} already")
+            seen[key.value] = line
+            yield from _lines(value, (*at, key.value), path)
+            yield (*at, key.value), line
+
+
+def _validate(model: type[BaseModel], raw: Any, path: Path, lines: Lines) -> Any:
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path}: a config is a list of `key: value` lines, not {type(raw).__name__}")
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        found = [_explain(model, one, path, lines) for one in error.errors(include_url=False)]
+        raise ConfigError("\n".join(found)) from None
+
+
+def _explain(model: type[BaseModel], error: Mapping[str, Any], path: Path, lines: Lines) -> str:
+    at = tuple(error["loc"])
+    line = next((lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in lines), None)
+    where = f"{path}, line {line}" if line else str(path)
+    key = dotted(at) or "the whole file"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{where}: {key}: no such key; {_near(str(at[-1]), _keys(model, at[:-1]))}"
+        case "missing":
+            return f"{where}: {key}: is missing, and has no default"
+        case "too_short":
+            return f"{where}: {key}: is empty; give at least one"
+        case "value_error":
+            return f"{where}: {key}: {error['ctx']['error']}"
+    given = repr(error["input"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{where}: {key}: {message}, not {given if len(given) < 80 else given[:77] + '…'}"
+
+
+def dotted(at: tuple[str | int, ...]) -> str:
+    """("authors", 0, "name") -> authors[0].name"""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
+
+
+def _near(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+
+
+def _keys(model: type[BaseModel], at: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand at a place of a config."""
+    for part in at:
+        if isinstance(part, str):
+            model = _model_in(model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
+
+
+def _check_links(config: EtlConfig, path: Path) -> None:
+    """Sources are known, and no link belongs to two authors."""
+    from llm_engineering.features.sources import SOURCES
+
+    known = [source.name for source in SOURCES]
+    owners: dict[tuple[str, str], str] = {}
+    for author in config.authors:
+        for link in author.links:
+            if link.source and link.source not in known:
+                raise ConfigError(
+                    f"{path}: {author.name}: no source is called {link.source}; {_near(link.source, known)}"
+                    f" (sources: {', '.join(known)})"
+                )
+            owner = owners.setdefault(_identity(link.source, link.address), author.name)
+            if owner != author.name:
+                raise ConfigError(f"{path}: {link.address} is listed under {owner} and {author.name}; keep one of them")
+
+
+def _identity(source: str | None, address: str) -> tuple[str, str]:
+    """Two spellings of one link are one; a handle or a feed is the same only under the same source."""
+    from llm_engineering.domain.errors import SourceError
+    from llm_engineering.domain.links import canonical_link
+    from llm_engineering.features.sources import source_for
+
+    try:
+        link = canonical_link(address)
+        return "", source_for(link).canonical(link)
+    except SourceError:
+        return source or "", address.strip()

@@ -1,0 +1,81 @@
+"""`poe run-etl`, `poe run-features`, `poe run-end-to-end`: run one pipeline with one config.
+
+Exit code 0: green. 1: something failed, and says what. 2: the config, a setting or the command line is wrong, and
+nothing was started. 130: stopped with Ctrl-C.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from tools.configs import CONFIGS, load_config
+
+# Which of the switches a pipeline understands; the names are the pipelines' parameters.
+UNDERSTANDS = {
+    "digital_data_etl": ("revalidate", "retry_failed"),
+    "feature_engineering": ("rebuild",),
+    "end_to_end_data": ("revalidate", "retry_failed", "rebuild"),
+}
+
+
+@click.command()
+@click.argument("pipeline", type=click.Choice(sorted(CONFIGS)))
+@click.option("--config", type=click.Path(path_type=Path), help="Default: configs/PIPELINE.yaml")
+@click.option("--no-cache", is_flag=True, help="Ask for every link in full again, even where nothing changed.")
+@click.option("--dry-run", is_flag=True, help="Check the config and say what would happen; write nothing.")
+@click.option("--rebuild", is_flag=True, help="Build the whole index again beside the live one, then swap.")
+@click.option("--retry-failed", is_flag=True, help="Also ask for the links that were given up (dead letters).")
+@click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
+def run(
+    pipeline: str, config: Path | None, no_cache: bool, dry_run: bool, rebuild: bool, retry_failed: bool, debug: bool
+) -> None:
+    """Run PIPELINE with one config."""
+    try:
+        switches = _switches(pipeline, revalidate=not no_cache, rebuild=rebuild, retry_failed=retry_failed)
+        parsed = load_config(pipeline, config)
+        if dry_run:
+            from tools.plan import show_plan
+
+            show_plan(pipeline, parsed, **switches)
+        else:
+            sys.exit(run_and_show(pipeline, parsed, switches, debug=debug))
+    except LLMTwinError as error:
+        if debug:
+            raise
+        click.echo(str(error), err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _switches(pipeline: str, **given: bool) -> dict[str, bool]:
+    """Raises ConfigError for a switch that the pipeline has no use for."""
+    for name in ("rebuild", "retry_failed"):
+        if given[name] and name not in UNDERSTANDS[pipeline]:
+            raise ConfigError(f"--{name.replace('_', '-')} means nothing to {pipeline}")
+    return {name: given[name] for name in UNDERSTANDS[pipeline]}
+
+
+def run_and_show(pipeline: str, config: Any, switches: dict[str, bool], *, debug: bool = False) -> int:
+    """Run it, show how it goes and what came of it; the exit code."""
+    from rich.console import Console
+
+    from llm_engineering.settings import load_settings
+    from tools.orchestrator import start
+    from tools.progress import live, show_record
+
+    load_settings()  # a wrong setting is said now, once, and not by every step
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    with live(console):
+        finished = start(pipeline, config, switches, debug=debug)
+    show_record(console, finished.record)
+    for what, why in finished.red.items():
+        errors.print(f"[bold red]red[/] {what}: {why}", soft_wrap=True)
+    colour = "[bold red]red[/]" if finished.red else "[bold green]green[/]"
+    console.print(f"{colour} {finished.name}", soft_wrap=True)
+    return 1 if finished.red else 0
+
+
+if __name__ == "__main__":
+    run()
