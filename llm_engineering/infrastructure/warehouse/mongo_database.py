@@ -1,0 +1,138 @@
+"""One MongoDB database: the connection, its collections, and what its errors mean."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llm_engineering.domain.errors import ConfigError, LinkConflict, StoreLocked, StoreUnavailable, TokenExpired
+from llm_engineering.infrastructure.warehouse.rows import feed_id
+
+SCHEMA_VERSION = 1
+DATABASE = "llm_twin"  # when the URL names none
+SELECT_MS = 5000  # to find the primary, unless the URL says serverSelectionTimeoutMS
+
+# codes: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_EXPIRED = {136, 260, 280, 286}  # capped position lost, bad resume token, change stream fatal, history lost
+_BUSY = {24, 50, 112, 251, 262}  # lock timeout, time limit, write conflict, no such transaction, time limit
+_NO_REPLICA_SET = {20, 40573}  # transactions, change streams
+_NOT_ALLOWED = {13, 18}  # unauthorized, authentication failed
+_FULL = {14031}
+_DUPLICATE = {11000}
+
+
+class MongoDatabase:
+    """Raises StoreUnavailable when the server is not there, not a replica set, or of a newer version."""
+
+    def __init__(self, url: str) -> None:
+        from pymongo import MongoClient
+        from pymongo.errors import ConfigurationError, InvalidName, InvalidURI
+
+        self.where = redacted(url)
+        options: dict[str, Any] = {"appname": "llm-twin", "w": "majority"}
+        if "serverselectiontimeoutms" not in url.lower():
+            options["serverSelectionTimeoutMS"] = SELECT_MS
+        try:
+            self._client = MongoClient(url, **options)
+            self._database = self._client.get_default_database(DATABASE)
+        except (InvalidURI, InvalidName, ConfigurationError, ValueError):
+            # the reason may quote the password
+            raise ConfigError(
+                f"TWIN_WAREHOUSE={self.where}: no usable MongoDB address; write mongodb://USER:PASSWORD@HOST:PORT/"
+                "DATABASE, with special characters of the user and the password percent-encoded"
+            ) from None
+        self.documents = self._database["documents"]
+        self.ledger = self._database["ledger"]
+        self.runs = self._database["runs"]
+        try:
+            with self.explained():
+                self._require_replica_set()
+                self.feed = self._prepare()
+        except BaseException:
+            self._client.close()
+            raise
+
+    def _require_replica_set(self) -> None:
+        hello = self._client.admin.command("hello")
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise StoreUnavailable(self._alone())
+
+    def _alone(self) -> str:
+        return (
+            f"{self.where} is a standalone server; transactions and change streams need a replica set, one member is "
+            "enough: start it with `mongod --replSet rs0` and run `rs.initiate()` once, or use docker-compose.yml"
+        )
+
+    def _prepare(self) -> str:
+        about = self._database["about"].find_one_and_update(
+            {"_id": "warehouse"},
+            {"$setOnInsert": {"feed": feed_id(), "schema": SCHEMA_VERSION}},
+            upsert=True,
+            return_document=True,
+        )
+        if about["schema"] > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{self.where} was written by a newer version of this program (schema {about['schema']}, this one "
+                f"knows {SCHEMA_VERSION}): update the program, or choose another database"
+            )
+        self.documents.create_index("link", unique=True)
+        for field in ("author_id", "crawled_from", "source"):
+            self.documents.create_index([(field, 1), ("_id", 1)])
+        for field in ("author_id", "outcome"):
+            self.ledger.create_index([(field, 1), ("_id", 1)])
+        return about["feed"]
+
+    def transaction(self, write: Callable[[Any], Any]) -> Any:
+        """All of it, or nothing. `write(session)` runs again when another writer was faster."""
+        with self.explained(), self._client.start_session() as session:
+            return session.with_transaction(write)
+
+    def close(self) -> None:
+        self._client.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError
+
+        try:
+            yield
+        except OperationFailure as error:
+            raise self._explain(error.code, _details(error)) from error
+        except InvalidOperation as error:
+            raise StoreUnavailable(f"{self.where}: the warehouse was closed; open it again ({error})") from error
+        except PyMongoError as error:
+            short = str(error).partition(", Timeout:")[0]
+            raise StoreUnavailable(
+                f"{self.where} cannot be reached ({short}): is the server running, and the address right? Try again "
+                "then. A write that was under way is done whole or not at all"
+            ) from error
+
+    def _explain(self, code: int | None, message: str) -> Exception:
+        if code in _EXPIRED:
+            return TokenExpired(f"{self.where}: the change feed no longer reaches back ({message}): read all again")
+        if code in _BUSY:
+            return StoreLocked(f"{self.where}: others keep writing ({message}); run again. Nothing was written")
+        if code in _NO_REPLICA_SET:
+            return StoreUnavailable(self._alone())
+        if code in _NOT_ALLOWED:
+            return StoreUnavailable(
+                f"{self.where} does not let this user in ({message}): check the user, the password and authSource in "
+                "TWIN_WAREHOUSE; the user needs the role readWrite"
+            )
+        if code in _FULL:
+            return StoreUnavailable(f"{self.where}: the server's disk is full; free some space and run again")
+        if code in _DUPLICATE:
+            return LinkConflict(f"{self.where}: {message}. Nothing was written")
+        return StoreUnavailable(f"{self.where} refused ({message})")
+
+
+def _details(error) -> str:
+    """A bulk write hides its reason one level down."""
+    errors = (error.details or {}).get("writeErrors") or []
+    return errors[0].get("errmsg", str(error)) if errors else str(error).partition(", full error:")[0]
+
+
+def redacted(url: str) -> str:
+    """Without user, password and options."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split(r'[?]', rest.rpartition('@')[2])[0]}"
