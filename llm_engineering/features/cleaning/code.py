@@ -1,0 +1,156 @@
+"""Find the code blocks of a page and give back their exact text, however a highlighter dressed them."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lxml.html import HtmlElement
+
+
+class CodeBlock(NamedTuple):
+    text: str
+    language: str = ""
+
+
+_LANGUAGE = re.compile(r"(?:^|\s)(?:language|lang|highlight-source|highlight|brush|sourceCode|code)[-:]\s*([\w+#.-]+)")
+_AFTER = re.compile(r"(?:^|\s)(?:sourceCode|hljs|prettyprint|codehilite|highlight|src src)[\s-]+([a-z][\w+#-]*)")
+_NOT_LANGUAGES = {
+    *(
+        "text",
+        "plain",
+        "plaintext",
+        "plain-text",
+        "none",
+        "nohighlight",
+        "no-highlight",
+        "default",
+        "auto",
+        "undefined",
+    ),
+    *("block", "wrap", "wrapper", "toolbar", "source", "table", "box", "container", "linenums", "line-numbers", "code"),
+    *("copy", "hljs", "lines", "line", "pre", "snippet", "dark", "light", "linenos", "numbers", "shell-session"),
+}
+_NUMBERS = re.compile(
+    r"(?:^|[\s_-])(?:lineno|linenos|line-?numbers?(?:-rows)?|hljs-ln-n(?:umbers)?|gutter|lnt|ln-num|blob-num|rouge-gutter)"
+    r"(?:$|[\s_-])"
+)
+_CHROME = re.compile(r"(?:^|[\s_-])(?:copy|clipboard|toolbar|copybtn|tooltip)(?:$|[\s_-])")
+_LINE = re.compile(r"(?:^|\s)(?:line|code-line|view-line|ec-line|cl|token-line|react-code-line)(?:$|\s)")
+_BLOCKS = {"div", "p", "li", "tr"}
+
+
+def code_containers(root: HtmlElement) -> Iterator[HtmlElement]:
+    """The outermost element of each code block: the <pre>, or the table that only lays its lines out."""
+    for table in list(root.iter("table")):
+        if table.getroottree() is not None and _lays_out_code(table):
+            yield table
+    for pre in root.iter("pre", "listing", "xmp"):
+        if not any(above.tag in ("pre", "listing") for above in pre.iterancestors()):
+            yield pre
+
+
+def _lays_out_code(table: HtmlElement) -> bool:
+    """A table of line numbers and code: one <pre> per column, or one row per line."""
+    if any(above.tag in ("pre", "table") for above in table.iterancestors()):
+        return False
+    if table.find(".//td") is None:
+        return False
+    cells = [cell for cell in table.iter("td") if not _is_numbers(cell)]
+    if len(cells) == len(list(table.iter("td"))):
+        return False
+    has_code = "blob-code" in " ".join(c.get("class") or "" for c in cells) or any(
+        c.find(".//pre") is not None or c.find(".//code") is not None for c in cells
+    )
+    return has_code and len(cells) >= 1 and table.find(".//th") is None
+
+
+def code_block(element: HtmlElement) -> CodeBlock:
+    """The text exactly as written: every space kept, line numbers and copy buttons gone."""
+    parts: list[str] = []
+    _collect(element, parts)
+    text = "".join(parts).replace("\r\n", "\n").replace("\r", "\n")
+    # one line break after <pre> belongs to the markup (HTML, section 4.4.3), as do those at the very end
+    text = re.sub(r"\A(?:[ \t]*\n)+", "", text)
+    return CodeBlock(text.rstrip(), language_of(element))
+
+
+def _collect(element: HtmlElement, parts: list[str]) -> None:
+    """Depth first without recursion: highlighted code may be nested deeply."""
+    stack: list[tuple[HtmlElement, bool]] = [(element, False)]
+    while stack:
+        node, leaving = stack.pop()
+        if leaving:
+            if _ends_line(node) and _needs_break(parts):
+                parts.append("\n")
+            if node is not element and node.tail:
+                parts.append(node.tail)
+            continue
+        stack.append((node, True))
+        if not isinstance(node.tag, str) or _is_numbers(node) or _is_chrome(node):
+            continue
+        if node.tag == "br":
+            parts.append("\n")
+            continue
+        if node is not element and node.tag in ("pre", *_BLOCKS) and _needs_break(parts):
+            parts.append("\n")
+        if node.text:
+            parts.append(node.text)
+        stack.extend((child, False) for child in reversed(node))
+
+
+def _needs_break(parts: list[str]) -> bool:
+    last = next((part for part in reversed(parts) if part), "\n")
+    return not last.endswith("\n")
+
+
+def _ends_line(node: HtmlElement) -> bool:
+    if node.tag in _BLOCKS:
+        return True
+    following = node.getnext()
+    return (
+        node.tag in ("span", "code")
+        and following is not None
+        and following.tag == node.tag
+        and not node.tail
+        and bool(_LINE.search(node.get("class") or ""))
+        and bool(_LINE.search(following.get("class") or ""))
+    )
+
+
+def _is_numbers(node: HtmlElement) -> bool:
+    names = node.get("class") or ""
+    return bool(names and _NUMBERS.search(names)) and _only_digits(node)
+
+
+def _only_digits(node: HtmlElement) -> bool:
+    return not re.search(r"[^\s\d.:|]", "".join(node.itertext()))
+
+
+def _is_chrome(node: HtmlElement) -> bool:
+    return node.tag in ("button", "script", "style", "svg") or bool(_CHROME.search(node.get("class") or ""))
+
+
+def language_of(element: HtmlElement) -> str:
+    """As the markup names it, on the block, the <code> inside or one of three wrappers around it."""
+    inner = [element, *element.iter("code", "pre")][:4]
+    above = [a for a, _ in zip(element.iterancestors("div", "figure", "td", "table", "pre"), range(3), strict=False)]
+    for node in (*inner, *above):
+        for name in (node.get("data-lang"), node.get("data-language"), node.get("data-code-language")):
+            if name and _is_language(name):
+                return name.lower()
+        if found := _language_in(node.get("class") or ""):
+            return found
+    return ""
+
+
+def _language_in(names: str) -> str:
+    for pattern in (_LANGUAGE, _AFTER):
+        for name in pattern.findall(names):
+            name = name.removeprefix("source-").rstrip(";")
+            if _is_language(name):
+                return name.lower()
+    return ""
+
+
+def _is_language(name: str) -> bool:
+    return bool(re.fullmatch(r"[\w+#.-]{1,24}", name)) and name.lower() not in _NOT_LANGUAGES

@@ -1,0 +1,126 @@
+"""Write a page's inline structure into its text, so that it survives extraction.
+
+Extractors choose *which* text of a page is the article, but on the way they drop or damage how it was marked up: links
+break sentences apart, code loses its line breaks, the last fallbacks return bare paragraphs. So before the extractor
+runs, every link, emphasis, heading and code block is written into the text itself as single private-use characters.
+They are text to the extractor, and `render` turns them back into Markdown.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from lxml.html import HtmlElement
+
+from llm_engineering.features.cleaning.code import CodeBlock, code_block, code_containers
+
+LINK_CLOSE, STRONG_OPEN, STRONG_CLOSE, EM_OPEN, EM_CLOSE, CODE_OPEN, CODE_CLOSE, BLOCK_CLOSE, ITEM = (
+    chr(0x100000 + n) for n in range(9)
+)
+HEADINGS = {f"h{level}": chr(0x100010 + level) for level in range(1, 7)}
+FIRST_LINK, FIRST_BLOCK, END = 0x100100, 0x108000, 0x10FFFE
+MARK = re.compile("[\U00100000-\U0010fffd]")
+
+_EMPHASIS = {
+    "strong": (STRONG_OPEN, STRONG_CLOSE),
+    "b": (STRONG_OPEN, STRONG_CLOSE),
+    "em": (EM_OPEN, EM_CLOSE),
+    "i": (EM_OPEN, EM_CLOSE),
+}
+_INLINE_CODE = {"code", "kbd", "samp", "tt"}
+
+
+class Marked(NamedTuple):
+    """What the marks in a tree stand for."""
+
+    links: list[str]
+    blocks: list[CodeBlock]
+
+
+def is_link(char: str) -> bool:
+    return FIRST_LINK <= ord(char) < FIRST_BLOCK
+
+
+def is_block(char: str) -> bool:
+    return FIRST_BLOCK <= ord(char) < END
+
+
+def mark(root: HtmlElement, base: str) -> Marked:
+    """Mark the tree in place. `base` makes links absolute; empty when nobody knows it."""
+    marked = Marked([], [])
+    _mark_blocks(root, marked.blocks)
+    for element in list(root.iter("a", "q", *HEADINGS, *_EMPHASIS, *_INLINE_CODE)):
+        tag = element.tag
+        if tag == "a":
+            _mark_link(element, base, marked.links)
+        elif tag == "q":
+            element.tag = "span"
+            _wrap(element, "“", "”")
+        elif tag in HEADINGS:
+            element.text = HEADINGS[tag] + (element.text or "").lstrip()
+        elif _has_text(element):
+            if tag in _INLINE_CODE:
+                element.tag = "span"
+                _wrap(element, CODE_OPEN, CODE_CLOSE)
+            else:
+                _wrap(element, *_EMPHASIS[tag])
+    return marked
+
+
+def _mark_blocks(root: HtmlElement, blocks: list[CodeBlock]) -> None:
+    """Every code block becomes a bare <pre> around a copy of its words (so that lengths still mean something)."""
+    for element in list(code_containers(root)):
+        block = code_block(element)
+        tail = element.tail
+        element.clear()
+        element.tail = tail
+        if block.text.strip() and FIRST_BLOCK + len(blocks) < END:
+            element.tag = "pre"
+            element.text = chr(FIRST_BLOCK + len(blocks)) + " ".join(block.text.split()) + BLOCK_CLOSE
+            blocks.append(block)
+            _free_from_figure(element)
+
+
+def _free_from_figure(element: HtmlElement) -> None:
+    """Extractors throw figures away, and some sites keep their code in them."""
+    for above in element.iterancestors("figure", "label", "button"):
+        above.tag = "div"
+
+
+def _mark_link(element: HtmlElement, base: str, links: list[str]) -> None:
+    target = absolute(element.get("href") or "", base)
+    if target and _has_text(element) and FIRST_LINK + len(links) < FIRST_BLOCK:
+        _wrap(element, chr(FIRST_LINK + len(links)), LINK_CLOSE)
+        links.append(target)
+
+
+def absolute(href: str, base: str) -> str:
+    """The link a reader could follow, or "" for a place on the same page, a script or nonsense."""
+    href = href.strip()
+    if not href or href.startswith("#"):
+        return ""
+    try:
+        link = urljoin(base, href)
+        scheme = urlsplit(link).scheme
+    except ValueError:
+        return ""
+    if scheme not in ("http", "https", "mailto", ""):
+        return ""
+    return "".join(f"%{ord(c):02X}" if c in ' ()<>"\\' or c < " " else c for c in link)
+
+
+def _wrap(element: HtmlElement, opening: str, closing: str) -> None:
+    element.text = opening + (element.text or "")
+    if len(element):
+        element[-1].tail = (element[-1].tail or "") + closing
+    else:
+        element.text += closing
+
+
+def _has_text(element: HtmlElement) -> bool:
+    return any(not text.isspace() for text in _texts(element))
+
+
+def _texts(element: HtmlElement) -> Iterator[str]:
+    return element.itertext()

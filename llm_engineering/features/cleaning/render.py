@@ -1,0 +1,253 @@
+"""The extractor's tree and our marks into Markdown."""
+
+import re
+from collections.abc import Iterator
+
+from lxml.etree import _Element
+
+from llm_engineering.features.cleaning.code import CodeBlock
+from llm_engineering.features.cleaning.marks import (
+    BLOCK_CLOSE,
+    CODE_CLOSE,
+    CODE_OPEN,
+    EM_CLOSE,
+    EM_OPEN,
+    FIRST_BLOCK,
+    FIRST_LINK,
+    HEADINGS,
+    LINK_CLOSE,
+    MARK,
+    STRONG_CLOSE,
+    STRONG_OPEN,
+    Marked,
+    is_block,
+    is_link,
+)
+
+_LEVELS = {char: level for level, char in enumerate(HEADINGS.values(), start=1)}
+_CONTAINERS = {"body", "div", "html", "section", "article", "main"}
+_BLOCKS = _CONTAINERS | {"p", "head", "list", "item", "quote", "table", "row", "cell", "ab", "hr"}
+_PARTNER = {STRONG_CLOSE: STRONG_OPEN, EM_CLOSE: EM_OPEN}
+_SIGN = {STRONG_OPEN: "**", EM_OPEN: "*"}
+_LOOKS_LIKE_SYNTAX = re.compile(r"^(?=#{1,6} |```|~~~)", re.MULTILINE)
+
+
+def render(body: _Element, marked: Marked) -> str:
+    """Markdown whose blocks are separated by one empty line."""
+    return "\n\n".join(_blocks(body, marked)).strip()
+
+
+def _blocks(element: _Element, marked: Marked) -> Iterator[str]:
+    """Loose text between blocks is a paragraph of its own."""
+    run: list[str] = [element.text or ""]
+    for child in element:
+        if child.tag in _BLOCKS:
+            yield from _paragraphs("".join(run), marked)
+            yield from _block(child, marked)
+            run = [child.tail or ""]
+        else:
+            run.append(_flat(child))
+            run.append(child.tail or "")
+    yield from _paragraphs("".join(run), marked)
+
+
+def _block(element: _Element, marked: Marked) -> Iterator[str]:
+    if element.tag == "head":
+        yield from _heading(element, marked)
+    elif element.tag == "list":
+        yield from _list(element, marked)
+    elif element.tag == "table":
+        yield from _table(element, marked)
+    elif element.tag == "quote":
+        yield from _quote(element, marked)
+    else:
+        yield from _blocks(element, marked)
+
+
+def _heading(element: _Element, marked: Marked) -> Iterator[str]:
+    """Its text carries the level; a head without one was made from something else (a summary, a caption)."""
+    text = _flat(element)
+    if not any(char in text for char in _LEVELS):
+        text = HEADINGS["h3"] + text
+    yield from _paragraphs(text, marked)
+
+
+def _quote(element: _Element, marked: Marked) -> Iterator[str]:
+    blocks = list(_blocks(element, marked))
+    if blocks and all(block.startswith("```") for block in blocks):  # a <pre>, which the extractor takes for a quote
+        yield from blocks
+    elif blocks:
+        yield "\n".join(f"> {line}".rstrip() for line in "\n\n".join(blocks).split("\n"))
+
+
+def _list(element: _Element, marked: Marked) -> Iterator[str]:
+    ordered = element.get("rend") == "ol"
+    lines: list[str] = []
+    number = 0
+    for item in element:
+        blocks = list(_blocks(item, marked))
+        if not blocks:
+            continue
+        number += 1
+        bullet = f"{number}. " if ordered else "- "
+        if (item.get("rend") or "").startswith("dt"):
+            bullet = ""
+        lines.append(_item(bullet, blocks))
+        if item.tail and item.tail.strip():
+            lines.extend(_paragraphs(item.tail, marked))
+    if lines:
+        yield "\n".join(lines)
+
+
+def _item(bullet: str, blocks: list[str]) -> str:
+    """The first block after the bullet, the others below it, indented. Fenced code keeps its own lines."""
+    joined = blocks[0]
+    for block in blocks[1:]:
+        nested = re.match(r"(?:- |\d+\. )", block)
+        joined += ("\n" if nested else "\n\n") + block
+    indent = " " * len(bullet)
+    first, *rest = joined.split("\n")
+    return "\n".join([bullet + first, *(indent + line if line else "" for line in rest)])
+
+
+def _table(element: _Element, marked: Marked) -> Iterator[str]:
+    """A table of data becomes a pipe table; one that only lays the page out becomes its cells, one after another."""
+    rows = [[cell for cell in row if cell.tag == "cell"] for row in element.iter("row")]
+    rows = [row for row in rows if row]
+    if not rows:
+        yield from _blocks(element, marked)
+    elif max(map(len, rows)) == 1 or any(_is_layout(cell) for row in rows for cell in row):
+        for row in rows:
+            for cell in row:
+                yield from _blocks(cell, marked)
+    else:
+        width = max(map(len, rows))
+        lines = [_row([_cell(cell, marked) for cell in row], width) for row in rows]
+        if any(line.strip("| ") for line in lines):
+            lines.insert(1, "|" + " --- |" * width)
+            yield "\n".join(lines)
+
+
+def _is_layout(cell: _Element) -> bool:
+    text = _flat(cell)
+    return len(text) > 1000 or any(is_block(char) for char in MARK.findall(text)) or cell.find(".//table") is not None
+
+
+def _cell(cell: _Element, marked: Marked) -> str:
+    text = " ".join(" ".join(_blocks(cell, marked)).split())
+    return text.replace("|", "\\|")
+
+
+def _row(cells: list[str], width: int) -> str:
+    return "| " + " | ".join([*cells, *[""] * (width - len(cells))]) + " |"
+
+
+def _flat(element: _Element) -> str:
+    """The text of an inline element; a line break stays one."""
+    if element.tag == "lb":
+        return "\n"
+    parts = [element.text or ""]
+    for child in element:
+        if child.tag in _BLOCKS:
+            parts.append(" ")
+        parts.append(_flat(child))
+        parts.append(child.tail or "")
+    return "".join(parts)
+
+
+# --- marks into syntax -------------------------------------------------------------------------------------
+
+
+def _paragraphs(text: str, marked: Marked) -> Iterator[str]:
+    """Cut a run of marked text into paragraphs, headings and code blocks."""
+    position = 0
+    for found in re.finditer("[\U00108000-\U0010fffd]", text):
+        if found.start() < position:
+            continue
+        yield from _paragraph(text[position : found.start()], marked.links)
+        index = ord(found.group()) - FIRST_BLOCK
+        if index < len(marked.blocks):
+            yield fenced(marked.blocks[index])
+        closing = text.find(BLOCK_CLOSE, found.end())
+        position = closing + 1 if closing >= 0 else len(text)
+    yield from _paragraph(text[position:], marked.links)
+
+
+def _paragraph(text: str, links: list[str]) -> Iterator[str]:
+    level = next((_LEVELS[char] for char in text if char in _LEVELS), 0)
+    if level:
+        before, _, after = text.partition(HEADINGS[f"h{level}"])
+        yield from _paragraph(before, links)
+        if line := _tidy(inline(after, links)).replace("\n", " "):
+            yield f"{'#' * level} {line}"
+        return
+    for part in re.split(r"\n\s*\n", _tidy(inline(text, links))):
+        if part.strip():
+            yield _LOOKS_LIKE_SYNTAX.sub(r"\\", part.strip())
+
+
+def _tidy(text: str) -> str:
+    """Single spaces inside lines; the extractor's own line breaks stay."""
+    return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
+
+
+def fenced(block: CodeBlock) -> str:
+    """A fence longer than any in the code (CommonMark, section 4.5)."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", block.text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{block.language}\n{block.text}\n{fence}"
+
+
+def inline(text: str, links: list[str]) -> str:
+    """Balanced marks become Markdown, with spaces outside; a mark whose partner was cut away is dropped."""
+    if not MARK.search(text):
+        return text
+    stack: list[tuple[str, list[str]]] = [("", [])]
+    for token in re.split("([\U00100000-\U0010fffd])", text):
+        if not token:
+            continue
+        if not MARK.fullmatch(token):
+            stack[-1][1].append(token)
+        elif token in (STRONG_OPEN, EM_OPEN, CODE_OPEN) or is_link(token):
+            stack.append((token, []))
+        elif token in (STRONG_CLOSE, EM_CLOSE, CODE_CLOSE, LINK_CLOSE):
+            _close(stack, token, links)
+    while len(stack) > 1:
+        _, parts = stack.pop()
+        stack[-1][1].extend(parts)
+    return "".join(stack[0][1])
+
+
+def _close(stack: list[tuple[str, list[str]]], token: str, links: list[str]) -> None:
+    depth = next((d for d in range(len(stack) - 1, 0, -1) if _matches(stack[d][0], token)), 0)
+    if not depth:
+        return
+    while len(stack) - 1 > depth:
+        _, parts = stack.pop()
+        stack[-1][1].extend(parts)
+    opening, parts = stack.pop()
+    inside = any(opening == above for above, _ in stack) or any(above == CODE_OPEN for above, _ in stack)
+    text = "".join(parts)
+    stack[-1][1].append(text if inside else _dress(opening, text, links))
+
+
+def _matches(opening: str, closing: str) -> bool:
+    if closing == LINK_CLOSE:
+        return bool(opening) and is_link(opening)
+    return opening == (CODE_OPEN if closing == CODE_CLOSE else _PARTNER[closing])
+
+
+def _dress(opening: str, text: str, links: list[str]) -> str:
+    core = text.strip()
+    if not core:
+        return text
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    if opening == CODE_OPEN:
+        core = " ".join(core.split("\n"))
+        ticks = "`" * (max((len(run) for run in re.findall(r"`+", core)), default=0) + 1)
+        pad = " " if core.startswith("`") or core.endswith("`") else ""
+        return f"{before}{ticks}{pad}{core}{pad}{ticks}{after}"
+    if is_link(opening):
+        index = ord(opening) - FIRST_LINK
+        return f"{before}[{core}]({links[index]}){after}" if index < len(links) else text
+    return f"{before}{_SIGN[opening]}{core}{_SIGN[opening]}{after}"

@@ -1,0 +1,207 @@
+"""Feeds, sitemaps and archive pages into links."""
+
+import re
+import zlib
+from collections.abc import Iterator
+from urllib.parse import urljoin, urlsplit
+
+from llm_engineering.domain.errors import SourceError
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.ports import Fetched, Fetcher
+
+MAX_LINKS = 5_000  # from one address
+MAX_SITEMAPS = 100  # read for one address
+MAX_DEPTH = 3  # of sitemap indexes
+MAX_UNPACKED = 50_000_000  # bytes of one unpacked sitemap, the protocol's own limit (sitemaps.org)
+ACCEPT = ("text/", "application/xml", "application/rss+xml", "application/atom+xml", "application/rdf+xml")
+ACCEPT = (*ACCEPT, "application/xhtml+xml", "application/gzip", "application/x-gzip", "application/octet-stream")
+
+_FEED_ROOTS = {"rss", "feed", "RDF"}
+_ARTICLE_PATH = re.compile(
+    r"/(?:\d{4}/\d{1,2}/|(?:p|post|posts|blog|article|articles|news|story|stories|writing)/.)", re.I
+)
+_NOT_ARTICLES = re.compile(
+    r"/(?:tag|tags|category|categories|author|authors|page|login|signin|signup|register|about|contact|privacy|terms|imprint"
+    r"|impressum|datenschutz|search|feed|archive|archives|subscribe|account|cart|legal|help|faq)(?:/|$)"
+    r"|\.(?:jpe?g|png|gif|svg|webp|css|js|zip|gz|mp[34]|xml|rss|json)$",
+    re.I,
+)
+
+
+def links_at(address: str, fetch: Fetcher) -> Iterator[str]:
+    """The links behind an address, whatever stands there: an RSS or Atom feed, a sitemap (index), or a page.
+
+    A page that names its feed gives the feed's links, any other page the articles it links to on its own host. At
+    most MAX_LINKS. Raises SourceError(BAD_FEED) with the place of the fault when the feed or sitemap is broken, and
+    SourceError(EMPTY) when no link is found.
+    """
+    fetched = fetch.get(address, accept=ACCEPT)
+    count = 0
+    for link in _links(fetched, fetch):
+        yield link
+        count += 1
+        if count >= MAX_LINKS:
+            return
+    if not count:
+        raise SourceError(address, Reason.EMPTY, "no links found: neither a feed nor a list of articles", retry=False)
+
+
+def _links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
+    data = unpacked(fetched)
+    root = _xml_root_name(data)
+    if root in _FEED_ROOTS:
+        yield from feed_links(data, fetched.url)
+    elif root in ("urlset", "sitemapindex"):
+        yield from sitemap_links(data, fetched.url, fetch)
+    elif _is_xml(fetched):
+        _checked_xml(data, fetched.url)
+        raise _bad(fetched.url, f"XML, but neither a feed nor a sitemap: its root is <{root or '?'}>")
+    else:
+        yield from page_links(fetched, fetch)
+
+
+def unpacked(fetched: Fetched) -> bytes:
+    """A sitemap may come as a .gz file; bombs are refused."""
+    data = fetched.body
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        unpacker = zlib.decompressobj(wbits=31)
+        plain = unpacker.decompress(data, MAX_UNPACKED)
+    except zlib.error as error:
+        raise _bad(fetched.url, f"broken gzip: {error}") from None
+    if unpacker.unconsumed_tail:
+        raise SourceError(fetched.url, Reason.TOO_LARGE, f"unpacks to over {MAX_UNPACKED:,} bytes", retry=False)
+    return plain
+
+
+def feed_entries(data: bytes, url: str) -> list[dict]:
+    """The entries of an RSS or Atom feed as feedparser reads them. Raises SourceError(BAD_FEED)."""
+    import feedparser
+
+    _checked_xml(data, url)
+    return feedparser.parse(data, response_headers={"content-location": url}, sanitize_html=False).entries
+
+
+def feed_links(data: bytes, url: str) -> Iterator[str]:
+    yield from _unique(urljoin(url, entry["link"]) for entry in feed_entries(data, url) if entry.get("link"))
+
+
+def sitemap_links(data: bytes, url: str, fetch: Fetcher) -> Iterator[str]:
+    """Of a sitemap, or of all sitemaps an index names, level by level. Only the sitemap's own site is followed."""
+    waiting, read, seen = [(data, url, 1)], 1, {url}
+    while waiting:
+        data, at, depth = waiting.pop(0)
+        root = _checked_xml(data, at)
+        places = [
+            (e.text or "").strip()
+            for e in root.iter()
+            if isinstance(e.tag, str) and _local(e) == "loc" and _parent_is_entry(e, root)
+        ]
+        if _local(root) == "urlset":
+            yield from _unique(place for place in places if place.startswith("http"))
+            continue
+        for place in places:
+            if depth < MAX_DEPTH and read < MAX_SITEMAPS and place not in seen and _same_site(place, url):
+                fetched = fetch.get(place, accept=ACCEPT)
+                waiting.append((unpacked(fetched), place, depth + 1))
+                seen.add(place)
+                read += 1
+
+
+def page_links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
+    """Of the feed the page names, or else of the page itself."""
+    from llm_engineering.features.cleaning.page import parse
+
+    root = parse(fetched.text)
+    if root is None:
+        return
+    feed = next(
+        (
+            link.get("href")
+            for link in root.iter("link")
+            if "alternate" in (link.get("rel") or "").lower().split()
+            and (link.get("type") or "").lower() in ("application/rss+xml", "application/atom+xml")
+            and link.get("href")
+            and "comment" not in (link.get("title") or "").lower()
+        ),
+        None,
+    )
+    listed = list(_unique(_article_links(root, fetched.url)))
+    if feed:
+        answer = fetch.get(urljoin(fetched.url, feed), accept=ACCEPT)
+        yield from _unique([*feed_links(unpacked(answer), answer.url), *listed])
+    else:
+        yield from listed
+
+
+def _article_links(root, url: str) -> Iterator[str]:
+    """Links on the page's own host that look like one article: a dated or blog-like path, or a slug of some words."""
+    host, here = urlsplit(url).hostname, urlsplit(url).path.rstrip("/")
+    base = next((b.get("href") for b in root.iter("base") if b.get("href")), url)
+    for a in root.iter("a"):
+        try:
+            link = urljoin(urljoin(url, base), (a.get("href") or "").strip())
+            parts = urlsplit(link)
+            same = parts.scheme in ("http", "https") and parts.hostname == host
+        except ValueError:
+            continue
+        path = parts.path.rstrip("/")
+        if not same or path in ("", here) or _NOT_ARTICLES.search(path):
+            continue
+        if any(above.tag in ("nav", "footer") for above in a.iterancestors("nav", "footer")):
+            continue
+        slug = path.rsplit("/", 1)[-1]
+        if _ARTICLE_PATH.search(path) or slug.count("-") >= 2 or slug.endswith((".html", ".htm", ".md", ".pdf")):
+            yield link.partition("#")[0]
+
+
+def _checked_xml(data: bytes, url: str):
+    """The parsed root. Entity declarations and external references are refused, whatever they would expand to."""
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        return fromstring(data.lstrip(), forbid_dtd=False, forbid_entities=True, forbid_external=True)
+    except ParseError as error:
+        line, column = error.position
+        raise _bad(url, f"broken XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
+    except DefusedXmlException as error:
+        raise _bad(url, f"refused: it declares XML entities ({type(error).__name__})") from None
+    except (ValueError, LookupError) as error:  # an unknown encoding
+        raise _bad(url, f"unreadable XML: {error}") from None
+
+
+def _bad(url: str, detail: str) -> SourceError:
+    return SourceError(url, Reason.BAD_FEED, detail, retry=False)
+
+
+def _xml_root_name(data: bytes) -> str:
+    """Of the first element, if this looks like XML at all."""
+    start = re.sub(rb"<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>", b"", data[:20_000], flags=re.DOTALL)
+    found = re.match(rb"[\s\xef\xbb\xbf]*<(?:\w+:)?(\w+)", start)
+    return found.group(1).decode() if found else ""
+
+
+def _is_xml(fetched: Fetched) -> bool:
+    return "xml" in fetched.media_type and fetched.media_type != "application/xhtml+xml"
+
+
+def _local(element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _parent_is_entry(element, root) -> bool:
+    """<image:loc> and <video:…> name pictures, not pages."""
+    return "image" not in element.tag and "video" not in element.tag
+
+
+def _same_site(link: str, url: str) -> bool:
+    one, other = ((urlsplit(u).hostname or "").removeprefix("www.") for u in (link, url))
+    return one == other or one.endswith("." + other) or other.endswith("." + one)
+
+
+def _unique(links) -> Iterator[str]:
+    yield from dict.fromkeys(links)
