@@ -129,6 +129,7 @@ class Platform:
                 browser=browser,
                 repositories=build_repositories(config.git, allow_hosts=config.fetch.allow_hosts),
                 credentials=self._credentials,
+                max_file_bytes=config.git.max_file_bytes,
             )
         finally:
             fetcher.close()

@@ -1,6 +1,7 @@
 """Everything this platform raises on purpose. Each message says what, where and what to do."""
 
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.reports import CrawlReport
 
 
 class LLMTwinError(Exception):
@@ -27,12 +28,25 @@ def _source_error(kind, link, reason, detail, retry):
     return kind(link, reason, detail, retry=retry)
 
 
+class CleaningError(LLMTwinError):
+    """The text of one document cannot be got out of its body: why. The raw body stays stored."""
+
+
 class NotModified(LLMTwinError):
     """The link still holds what its validators (ETag, Last-Modified, commit) stand for. Not a failure."""
 
 
 class TooFewRead(LLMTwinError):
-    """Fewer links of an author could be read than the config allows, so the step must not look green."""
+    """Fewer links of an author could be read than the config allows, so the step must not look green.
+
+    Everything that was read is stored and recorded; `report` says what that was."""
+
+    def __init__(self, message: str, report: CrawlReport | None = None) -> None:
+        super().__init__(message, report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class ConfigError(LLMTwinError):

@@ -224,3 +224,4 @@ class Reach:
     browser: Callable[[], Browser]
     repositories: Repositories
     credentials: Callable[[str], tuple[str, str] | None] = lambda service: None
+    max_file_bytes: int | None = None  # of one file of a repository; None: no limit

@@ -52,6 +52,7 @@ class Source:
     `crawl` yields every document of its target and raises SourceError when the target cannot be read whole, or
     NotModified when the validators still hold. `discover` turns a handle, feed, sitemap or archive page into
     links. `canonical` folds a service's own spellings of one link into one; it gets a generally canonical link.
+    `link_of` is for what has no web address (a folder, a loader): a config line's address and options -> its link.
     """
 
     name: str
@@ -61,4 +62,6 @@ class Source:
     clean: Callable[[str, str], Cleaned] = to_markdown  # (raw body, media type)
     discover: Callable[[str, Reach], Iterator[str]] | None = None
     canonical: Callable[[str], str] = field(default=lambda link: link)
+    link_of: Callable[[str, Mapping[str, JsonValue]], str] | None = None
+    options: tuple[str, ...] = ()  # what a config line may say besides its address
     whole: bool = False  # crawl yields all there is: a document it no longer yields was removed

@@ -1,0 +1,31 @@
+"""Every source there is, in the order in which they are asked whether a link is theirs. See docs/add-a-source.md."""
+
+from collections.abc import Sequence
+
+from llm_engineering.domain.errors import ConfigError, SourceError
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.features.sources import local_files, web_article
+from llm_engineering.features.sources.source import Page, Skipped, Source, Target
+
+__all__ = ["SOURCES", "Page", "Skipped", "Source", "Target", "source_for", "source_named"]
+
+SOURCES: tuple[Source, ...] = (
+    local_files.SOURCE,
+    web_article.SOURCE,  # any page, so it comes last
+)
+
+
+def source_for(link: str, sources: Sequence[Source] = SOURCES) -> Source:
+    """The first source that owns a canonical link. Raises SourceError(BAD_LINK) when none does."""
+    for source in sources:
+        if source.owns(link):
+            return source
+    raise SourceError(link, Reason.BAD_LINK, f"no source reads {link.partition(':')[0]}: links", retry=False)
+
+
+def source_named(name: str, sources: Sequence[Source] = SOURCES) -> Source:
+    """Raises ConfigError that lists the known ones."""
+    for source in sources:
+        if source.name == name:
+            return source
+    raise ConfigError(f"links: no source is called {name!r}; known: {', '.join(source.name for source in sources)}")

@@ -1,0 +1,206 @@
+"""Files on this machine: a folder, one file, or a pattern. Markdown, HTML, text, notebooks and PDF."""
+
+import base64
+import glob
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from pydantic import JsonValue
+
+from llm_engineering.domain.documents import Kind
+from llm_engineering.domain.errors import NotModified, SourceError
+from llm_engineering.domain.ids import content_hash
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.links import canonical_link
+from llm_engineering.domain.ports import Reach
+from llm_engineering.features.sources.source import Page, Skipped, Source, Target
+
+MEDIA_TYPES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".mdx": "text/markdown",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".xhtml": "text/html",
+    ".txt": "text/plain",
+    ".text": "text/plain",
+    ".rst": "text/x-rst",
+    ".ipynb": "application/x-ipynb+json",
+    ".pdf": "application/pdf",
+}
+MAX_BYTES = 50_000_000  # of one file
+SETTLED = 2.0  # seconds: a file changed this recently may change again within its time stamp
+
+
+class Found(NamedTuple):
+    path: Path
+    name: str  # below the root, with slashes
+    size: int
+    changed: int  # nanoseconds
+
+
+def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
+    path = path_of(target.link)
+    include, exclude = _patterns(target, "include"), _patterns(target, "exclude")
+    skipped: Counter[str] = Counter()
+    files = [one for one in _files(path, target.link, skipped) if _wanted(one, include, exclude, skipped)]
+    etag = _fingerprint(files, target.options)
+    if etag and etag == target.etag:
+        raise NotModified(target.link)
+    for one in files:
+        page = _page(one, etag)
+        if isinstance(page, Page):
+            yield page
+        else:
+            skipped[page] += 1
+    yield from (Skipped(why, count) for why, count in skipped.items())
+
+
+def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
+    """Of a path as a person writes it, relative to the working folder, or of a file:// link."""
+    if address.startswith("file:"):
+        return canonical_link(address)
+    return canonical_link(Path(os.path.abspath(Path(address).expanduser())).as_uri())  # noqa: PTH100 (keeps symlinks)
+
+
+def path_of(link: str) -> Path:
+    return Path(unquote(urlsplit(link).path))
+
+
+def _files(path: Path, link: str, skipped: Counter[str]) -> Iterator[Found]:
+    """Every readable file at or below `path`, by name; never out of the root through a symbolic link."""
+    if path.is_dir():
+        yield from _below(path.resolve(), path, "", skipped)
+    elif path.is_file():
+        yield _found(path, path.name)
+    elif glob.has_magic(str(path)):
+        matches = sorted(_matching(path))
+        if not matches:
+            raise SourceError(link, Reason.MISSING_FILE, f"nothing matches {path}", retry=False)
+        for match in matches:
+            if match.is_symlink():
+                skipped["symlink"] += 1
+            elif match.is_file():
+                yield _found(match, match.name)
+    else:
+        raise SourceError(link, Reason.MISSING_FILE, f"there is no {path}", retry=False)
+
+
+def _matching(pattern: Path) -> Iterator[Path]:
+    fixed = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+    return fixed.glob(str(pattern.relative_to(fixed)))
+
+
+def _below(real: Path, shown: Path, above: str, skipped: Counter[str]) -> Iterator[Found]:
+    with os.scandir(real) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{above}{entry.name}"
+        if entry.name.startswith("."):
+            skipped["hidden"] += 1
+        elif entry.is_symlink():
+            skipped["symlink"] += 1
+        elif entry.is_dir():
+            yield from _below(real / entry.name, shown / entry.name, f"{name}/", skipped)
+        elif entry.is_file():
+            yield _found(shown / entry.name, name)
+        else:
+            skipped["no regular file"] += 1
+
+
+def _found(path: Path, name: str) -> Found:
+    status = path.stat()
+    return Found(path, name, status.st_size, status.st_mtime_ns)
+
+
+def _wanted(one: Found, include: tuple[str, ...], exclude: tuple[str, ...], skipped: Counter[str]) -> bool:
+    if one.path.suffix.lower() not in MEDIA_TYPES:
+        skipped["other type"] += 1
+    elif one.size > MAX_BYTES:
+        skipped["too large"] += 1
+    elif (include and not _matches(one.name, include)) or _matches(one.name, exclude):
+        skipped["excluded"] += 1
+    else:
+        return True
+    return False
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """`*.md` and `drafts/*` alike: against the name below the root, and against the last part of it."""
+    return any(fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern) for pattern in patterns)
+
+
+def _patterns(target: Target, option: str) -> tuple[str, ...]:
+    match target.options.get(option, ()):
+        case str() as one:
+            return (one,)
+        case list() | tuple() as many if all(isinstance(one, str) for one in many):
+            return tuple(many)
+    detail = f"{option} is a pattern or a list of patterns, such as '*.md'"
+    raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
+
+
+def _fingerprint(files: list[Found], options: Mapping[str, JsonValue]) -> str | None:
+    """Of names, sizes and times; None while a file is so fresh that another edit could keep all three."""
+    if any(time.time() - one.changed / 1e9 < SETTLED for one in files):
+        return None
+    parts = [f"{one.name}\x1f{one.size}\x1f{one.changed}" for one in files]
+    return content_hash(repr(sorted(options.items())), *parts)
+
+
+def _page(one: Found, etag: str | None) -> Page | str:
+    """Or why there is none."""
+    try:
+        data = one.path.read_bytes()
+    except (FileNotFoundError, PermissionError) as error:
+        return "unreadable" if isinstance(error, PermissionError) else "vanished"
+    uri, suffix = one.path.absolute().as_uri(), one.path.suffix.lower()
+    page = Page(url=uri, link=uri, body="", media_type=MEDIA_TYPES[suffix], etag=etag, meta={"path": one.name})
+    if suffix == ".pdf":
+        if not data.startswith(b"%PDF-"):
+            return "no PDF inside"
+        return page._replace(body=base64.b64encode(data).decode(), encoding="base64")
+    text = decoded(data)
+    if text is None:
+        return "binary"
+    return page._replace(body=text) if text.strip() else "empty"
+
+
+def decoded(data: bytes) -> str | None:
+    """UTF-8, or what its byte order mark, its own declaration or its bytes say; None for what is no text."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    if b"\x00" in data[:8192]:
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    declared = re.search(rb"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", data[:2048])
+    if declared:
+        try:
+            return data.decode(declared[1].decode())
+        except (LookupError, UnicodeDecodeError):
+            pass  # wrongly declared, so the bytes decide
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data).best()
+    return None if best is None else str(best)
+
+
+SOURCE = Source(
+    name="local_files",
+    kind=Kind.ARTICLE,
+    crawl=crawl,
+    owns=lambda link: link.startswith("file:"),
+    link_of=link_of,
+    options=("include", "exclude"),
+    whole=True,
+)

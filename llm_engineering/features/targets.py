@@ -1,0 +1,128 @@
+"""An author's config lines into links to read, one at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from llm_engineering.domain.errors import ConfigError, SourceError
+from llm_engineering.domain.ids import content_hash
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.links import canonical_link
+from llm_engineering.domain.ports import Reach
+from llm_engineering.features.config import AuthorConfig, LinkSpec
+from llm_engineering.features.sources import Source, source_for, source_named
+
+LIMIT = "limit"  # the one option every source with `discover` has: read no more links than this
+
+
+class Task(NamedTuple):
+    """One link to read, once, however often and however spelled the config names it."""
+
+    link: str  # canonical
+    url: str  # as it was given
+    source: Source
+    options: Mapping[str, JsonValue] = {}
+
+
+class Trouble(NamedTuple):
+    """A config line, or a link a feed named, that is no link to read. `link` is its key in the ledger."""
+
+    link: str
+    source: str
+    error: SourceError
+
+
+class Looked(NamedTuple):
+    """A place that lists links was read to its end; an earlier trouble with it is over."""
+
+    link: str
+    source: str
+
+
+def tasks(author: AuthorConfig, *, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
+    """In the order of the config, lazily. Only digests of the links are kept, so a million links fit.
+
+    Raises ConfigError, before anything is asked, for an unknown source or option and for one address listed with
+    two sets of options.
+    """
+    _check(author, sources)
+    return _once(author, reach, sources)
+
+
+def _check(author: AuthorConfig, sources: Sequence[Source]) -> None:
+    seen: dict[tuple[str | None, str], LinkSpec] = {}
+    for spec in author.links:
+        line = f"{author.name}, links, {spec.source or 'link'}: {spec.address}"
+        if spec.source:
+            source = source_named(spec.source, sources)
+            known = source.options + ((LIMIT,) if source.discover else ())
+            if unknown := sorted(spec.options.keys() - set(known)):
+                raise ConfigError(f"{line}: no option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+            limit = spec.options.get(LIMIT)
+            if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+                raise ConfigError(f"{line}: limit is a whole number of links from 1 up, not {limit!r}")
+        if seen.setdefault(_identity(spec, sources), spec).options != spec.options:
+            raise ConfigError(f"{line}: listed twice with different options; write it once")
+
+
+def _identity(spec: LinkSpec, sources: Sequence[Source]) -> tuple[str | None, str]:
+    source = source_named(spec.source, sources) if spec.source else None
+    if source is None or source.link_of is None:
+        return spec.source, spec.address
+    try:
+        return spec.source, source.link_of(spec.address, spec.options)
+    except SourceError:
+        return spec.source, spec.address
+
+
+def _once(author: AuthorConfig, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
+    seen: set[int] = set()
+    for spec in author.links:
+        for item in _expand(spec, reach, sources):
+            if not isinstance(item, Looked):
+                digest = int(content_hash(item.link)[:16], 16)
+                if digest in seen:
+                    continue
+                seen.add(digest)
+            yield item
+
+
+def _expand(spec: LinkSpec, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
+    if spec.source is None:
+        yield _plain(spec.address, sources)
+        return
+    source = source_named(spec.source, sources)
+    options = {key: value for key, value in spec.options.items() if key != LIMIT}
+    if source.discover is None:
+        yield _named(spec.address, source, options)
+        return
+    key, found = f"{source.name}:{spec.address}", 0
+    try:
+        for url in islice(source.discover(spec.address, reach), spec.options.get(LIMIT)):
+            found += 1
+            yield _named(url, source, options)
+        if not found:
+            raise SourceError(key, Reason.EMPTY, "no links found here; is the address right?", retry=True)
+        yield Looked(key, source.name)
+    except SourceError as error:
+        yield Trouble(key, source.name, error)
+
+
+def _plain(address: str, sources: Sequence[Source]) -> Task | Trouble:
+    try:
+        link = canonical_link(address)
+        source = source_for(link, sources)
+        return Task(source.canonical(link), address.strip(), source)
+    except SourceError as error:
+        return Trouble(error.link, "", error)
+
+
+def _named(address: str, source: Source, options: Mapping[str, JsonValue]) -> Task | Trouble:
+    try:
+        if source.link_of:
+            return Task(source.link_of(address, options), address, source, options)
+        return Task(source.canonical(canonical_link(address)), address.strip(), source, options)
+    except SourceError as error:
+        return Trouble(error.link, source.name, error)
