@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))  # test files are no package: what they share is imported by its own name
+pytest_plugins = ("mongo_server", "stores")
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +41,56 @@ def shared_pages() -> Path:
 @pytest.fixture
 def shared_corpus() -> Path:
     return shared("corpus/articles.json")
+
+
+# --- a web site on loopback (tests/loopback.py) --------------------------------------------------------------
+
+
+def _loopback():
+    """Test files are no package, so this one is loaded by its place; `from loopback import Answer` then works too."""
+    if "loopback" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("loopback", ROOT / "tests" / "loopback.py")
+        sys.modules["loopback"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules["loopback"]
+
+
+_loopback()
+
+
+@pytest.fixture
+def new_site():
+    """Makes loopback sites; they are closed after the test."""
+    sites = []
+
+    def make(**options):
+        sites.append(_loopback().Site(**options))
+        return sites[-1]
+
+    yield make
+    for one in sites:
+        one.close()
+
+
+@pytest.fixture
+def site(new_site):
+    return new_site()
+
+
+@pytest.fixture
+def new_fetcher(site):
+    """Makes fetchers that reach the loopback site under any name, and wait little; closed after the test."""
+    from llm_engineering.features.config import FetchConfig
+    from llm_engineering.infrastructure.fetchers.http import HttpFetcher
+
+    fetchers = []
+
+    def make(*, resolve=site.resolve, first_backoff=0.01, **options):
+        quick = {"allow_hosts": ("127.0.0.1", "localhost", "one.example", "two.example"), "read_timeout": 5.0}
+        config = FetchConfig(**{**quick, **options}).model_dump(exclude={"concurrency"})
+        fetchers.append(HttpFetcher(**config, resolve=resolve, first_backoff=first_backoff))
+        return fetchers[-1]
+
+    yield make
+    for one in fetchers:
+        one.close()
