@@ -1,8 +1,8 @@
 """The fetcher: asks a web address politely, safely and with limits. See docs/crawling-politely.md."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -13,7 +13,7 @@ from llm_engineering.domain.ports import Fetched
 from llm_engineering.infrastructure.fetchers import addresses, decoding, robots
 from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, port_of
 from llm_engineering.infrastructure.fetchers.answers import check_status, redirect
-from llm_engineering.infrastructure.fetchers.network import DEADLINE, Deadline, guarded_client
+from llm_engineering.infrastructure.fetchers.network import Deadline, clock, guarded_client, honest_errors
 from llm_engineering.infrastructure.fetchers.politeness import Turns, backoff
 from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, one_line
 
@@ -102,7 +102,7 @@ class HttpFetcher:
         deadline = Deadline(self._total)
         for attempt in range(1, self._attempts + 1):
             try:
-                with _clock(deadline):
+                with clock(deadline):
                     return self._follow(url, Ask(headers, accept, deadline, httpx.Cookies(), **options))
             except OutOfTime:
                 raise Trouble(Reason.TIMEOUT, f"no whole answer within {self._total:g} s", retry=True) from None
@@ -149,12 +149,12 @@ class HttpFetcher:
         parts = checked_url(url)
         if not ask.asks_robots or self._own.allows(parts.hostname, port_of(parts)):
             return self._delay
-        with ask.deadline.pause(), _clock(None):  # robots.txt has a deadline of its own
+        with ask.deadline.pause(), clock(None):  # robots.txt has a deadline of its own
             return max(self._delay, self._robots.delay(url))
 
     def _ask(self, request, ask: Ask, delay: float) -> Fetched | str:
         """The answer, or where it redirects to."""
-        with ExitStack() as turn, _honest_errors():
+        with ExitStack() as turn, honest_errors():
             with ask.deadline.pause():
                 turn.enter_context(self._turns.turn(request.url.host, delay))
             self._wait(0)
@@ -230,29 +230,3 @@ def _joined(here: str, location: str) -> str:
         raise Trouble(
             Reason.BAD_LINK, f"redirects to what is not a link: {one_line(location, 80)}", retry=False
         ) from error
-
-
-@contextmanager
-def _clock(deadline: Deadline | None) -> Iterator[None]:
-    token = DEADLINE.set(deadline)
-    try:
-        yield
-    finally:
-        DEADLINE.reset(token)
-
-
-@contextmanager
-def _honest_errors() -> Iterator[None]:
-    """httpx's errors as ours. What it does not name is a bug, and passes."""
-    import httpx
-
-    try:
-        yield
-    except httpx.ConnectTimeout as error:
-        raise Trouble(Reason.TIMEOUT, "no connection in time", retry=True, again=True) from error
-    except httpx.TimeoutException as error:
-        raise Trouble(Reason.TIMEOUT, "connected, but no answer in time", retry=True, again=True) from error
-    except httpx.ConnectError as error:
-        raise Trouble(Reason.CONNECT, f"no connection: {error}", retry=True, again=True) from error
-    except httpx.TransportError as error:
-        raise Trouble(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error

@@ -45,6 +45,15 @@ class Deadline:
 DEADLINE: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
+@contextmanager
+def clock(deadline: Deadline | None) -> Iterator[None]:
+    token = DEADLINE.set(deadline)
+    try:
+        yield
+    finally:
+        DEADLINE.reset(token)
+
+
 def _seconds(timeout: float | None) -> float | None:
     deadline = DEADLINE.get()
     if deadline is None:
@@ -133,6 +142,23 @@ def in_time(work: Callable[[], T], seconds: float | None) -> T:
     if error is not None:
         raise error
     return answer
+
+
+@contextmanager
+def honest_errors() -> Iterator[None]:
+    """httpx's errors as ours. What it does not name is a bug, and passes."""
+    import httpx
+
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise Trouble(Reason.TIMEOUT, "no connection in time", retry=True, again=True) from error
+    except httpx.TimeoutException as error:
+        raise Trouble(Reason.TIMEOUT, "connected, but no answer in time", retry=True, again=True) from error
+    except httpx.ConnectError as error:
+        raise Trouble(Reason.CONNECT, f"no connection: {error}", retry=True, again=True) from error
+    except httpx.TransportError as error:
+        raise Trouble(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
 
 
 def guarded_client(guard: Guard, *, user_agent: str):
