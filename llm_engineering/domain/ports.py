@@ -209,10 +209,10 @@ class Checkout(NamedTuple):
 class Repositories(Protocol):
     """Fetches git repositories, without ever asking for a password."""
 
-    def head(self, url: str) -> str:
-        """The commit the default branch points to. Raises SourceError(GIT)."""
+    def head(self, url: str, *, branch: str | None = None) -> str:
+        """The commit the branch (None: the default one) points to. Raises SourceError(GIT)."""
 
-    def checkout(self, url: str) -> AbstractContextManager[Checkout]:
+    def checkout(self, url: str, *, branch: str | None = None) -> AbstractContextManager[Checkout]:
         """A shallow copy in a temporary folder, removed on exit. Raises SourceError(GIT | TOO_LARGE | TIMEOUT)."""
 
 

@@ -31,7 +31,7 @@ MEDIA_TYPES = {
     ".xhtml": "text/html",
     ".txt": "text/plain",
     ".text": "text/plain",
-    ".rst": "text/x-rst",
+    ".rst": "text/plain",
     ".ipynb": "application/x-ipynb+json",
     ".pdf": "application/pdf",
 }
