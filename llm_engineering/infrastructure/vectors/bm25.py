@@ -1,0 +1,80 @@
+"""One sparse encoder for every adapter, for passages and for questions.
+
+The words of a text become 32-bit indices and BM25 term weights (Robertson & Zaragoza, "The Probabilistic Relevance
+Framework: BM25 and Beyond", 2009, eq. 3.15):
+
+    weight(t) = tf * (K1 + 1) / (tf + K1 * (1 - B + B * words / AVERAGE_WORDS))
+
+The other factor, IDF, is the engine's (`modifier: idf`), so it is always that of the index as it is now. The average
+length is fixed: were it measured, one new document would change the weights of all.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+from llm_engineering.domain.chunks import Chunk
+
+K1 = 1.2
+B = 0.75
+AVERAGE_WORDS = 160  # a full passage of 256 word pieces of English prose, its title and headings included
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without spaces: one token per character
+_TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")  # of HTTPServer_v2: HTTP, Server, v, 2
+
+
+class Sparse(NamedTuple):
+    indices: list[int]
+    values: list[float]
+
+
+def passage_text(chunk: Chunk) -> str:
+    """What BM25 sees of a chunk: the title and the headings too, since a passage seldom repeats what it is about."""
+    return "\n".join((chunk.title, *chunk.headings, chunk.text))
+
+
+def encode_passage(text: str) -> Sparse:
+    """BM25 weights without IDF, in the order of first appearance."""
+    counts = Counter(words(text))
+    length = K1 * (1 - B + B * counts.total() / AVERAGE_WORDS)
+    weights: dict[int, float] = {}
+    for word, count in counts.items():
+        index = _index(word)  # two words may share one; then their weights add up
+        weights[index] = weights.get(index, 0.0) + count * (K1 + 1) / (count + length)
+    return Sparse(list(weights), list(weights.values()))
+
+
+def encode_question(text: str) -> Sparse:
+    """Every distinct word weighs 1; empty when the text holds no word."""
+    indices = list(dict.fromkeys(_index(word) for word in words(text)))
+    return Sparse(indices, [1.0] * len(indices))
+
+
+def words(text: str) -> Iterator[str]:
+    """Lower case English stems of the words in `text`; of `parse_url` and `parseUrl` also `pars` and `url`."""
+    for token in _TOKEN.findall(text):
+        yield from _forms(token)
+
+
+@lru_cache(maxsize=100_000)
+def _forms(token: str) -> tuple[str, ...]:
+    parts = _PART.findall(token)
+    forms = [token, *parts] if len(parts) > 1 else [token]
+    stem = _stemmer().stem_word
+    return tuple(stem(form.lower()) for form in forms)
+
+
+@lru_cache(maxsize=100_000)
+def _index(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4).digest())
+
+
+@cache
+def _stemmer():
+    from py_rust_stemmers import SnowballStemmer
+
+    return SnowballStemmer("english")

@@ -1,0 +1,187 @@
+"""The versions of an embedded index as folders: which one is published, who is writing, copying, what is damaged.
+
+ROOT/.lock      held by the one writer, its process id inside
+ROOT/CURRENT    the name of the published version, replaced atomically
+ROOT/000007/    a version: manifest.json and shard/; one above CURRENT is not published yet
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from llm_engineering.domain.chunks import IndexSpec
+from llm_engineering.domain.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from llm_engineering.domain.noun import Noun
+from llm_engineering.infrastructure.vectors.points import REBUILD
+
+
+class Manifest(Noun):
+    """Says that a version is complete up to `token`; written only when that is durable."""
+
+    format: int = 1
+    spec: IndexSpec
+    token: str | None = None
+    chunks: int = 0
+    base: str | None = None  # the version it was copied from; None: it was begun empty
+
+
+def current(root: Path) -> str | None:
+    """The published version's name; None when nothing was ever published. Raises StoreCorrupt."""
+    try:
+        name = (root / "CURRENT").read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreUnavailable(f"{root / 'CURRENT'} cannot be read: {error.strerror}") from error
+    if not name.isdigit() or not (root / name).is_dir():
+        if current_moved(root, name):
+            return current(root)
+        raise StoreCorrupt(f"{root / 'CURRENT'} names {name!r}, which is not there; {REBUILD}")
+    return name
+
+
+def current_moved(root: Path, name: str) -> bool:
+    """Whether another version has been published since, so that the trouble with `name` does not matter."""
+    try:
+        return (root / "CURRENT").read_text(encoding="ascii", errors="replace").strip() != name
+    except OSError:
+        return False
+
+
+def versions(root: Path) -> list[str]:
+    return sorted((path.name for path in root.glob("[0-9]*") if path.name.isdigit()), key=int)
+
+
+def next_version(root: Path) -> str:
+    return f"{max([int(name) for name in versions(root)], default=0) + 1:06d}"
+
+
+def read_manifest(version: Path) -> Manifest:
+    """Raises StoreCorrupt."""
+    path = version / "manifest.json"
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreCorrupt(f"{path} is missing; {REBUILD}") from None
+    except ValidationError as error:
+        raise StoreCorrupt(f"{path} is damaged ({error.errors()[0]['msg']}); {REBUILD}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_manifest(version: Path, manifest: Manifest) -> None:
+    _replace(version / "manifest.json", manifest.model_dump_json(indent=1))
+
+
+def point_current_to(root: Path, name: str) -> None:
+    sync_tree(root / name)
+    _replace(root / "CURRENT", name)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Readers see the old content or the new, also after a power cut."""
+    fresh = path.with_name(f".{path.name}.new")
+    with disk_trouble(path.parent):
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_tree(folder: Path) -> None:
+    """Everything in `folder` survives a power cut."""
+    with disk_trouble(folder):
+        for path in (*folder.rglob("*"), folder, folder.parent):
+            _sync(path)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A real copy of what may be written afterwards; holes stay holes (an empty shard is 200 MB of them)."""
+    with disk_trouble(target.parent):
+        target.mkdir(parents=True)
+        for path in sorted(source.rglob("*")):
+            place = target / path.relative_to(source)
+            if path.is_dir():
+                place.mkdir()
+            else:
+                _copy_sparse(path, place)
+
+
+def _copy_sparse(source: Path, target: Path, block: int = 1 << 20) -> None:
+    with source.open("rb") as read, target.open("wb") as write:
+        end = read.seek(0, os.SEEK_END)
+        write.truncate(end)
+        at = 0
+        while at < end:
+            try:
+                at = os.lseek(read.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    return
+                raise
+            stop = os.lseek(read.fileno(), at, os.SEEK_HOLE)
+            while at < stop:
+                data = os.pread(read.fileno(), min(block, stop - at), at)
+                at += os.pwrite(write.fileno(), data, at)
+
+
+def stored_bytes(folder: Path) -> int:
+    """What a folder takes on the disk, holes not counted."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def remove(version: Path) -> None:
+    """The manifest first: a folder half removed must not look like a version."""
+    (version / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(version)
+
+
+@contextmanager
+def disk_trouble(folder: Path) -> Iterator[None]:
+    """A full or read-only disk becomes StoreUnavailable; what is published stays as it was."""
+    try:
+        yield
+    except OSError as error:
+        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+        raise StoreUnavailable(
+            f"the vector store in {folder} cannot be written: {error.strerror}; {advice} and run again. "
+            "What was published before is untouched"
+        ) from error
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """Raises StoreLocked while another writer, of this or another process, holds it. A dead process holds nothing."""
+    with disk_trouble(root):
+        root.mkdir(parents=True, exist_ok=True)
+        fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise StoreLocked(
+                f"{root} is being written by process {owner}; wait for it to end, or stop it, and run again"
+            ) from None
+        with disk_trouble(root):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,159 @@
+"""What every adapter stores for a chunk, and how it knows that a document is stored whole."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from math import isfinite
+from typing import Any, NamedTuple
+
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Hit, IndexSpec, Where
+from llm_engineering.domain.errors import EmbeddingMismatch
+from llm_engineering.domain.ports import IndexInfo
+
+DENSE, SPARSE = "dense", "bm25"
+KEYWORDS = ("author_id", "kind", "source", "document_id", "link")
+DATES = ("published_at",)
+SIBLINGS = "document_chunks"  # how many chunks the document has: fewer points than that is a half-written document
+
+RRF_K = 60  # Cormack et al., "Reciprocal Rank Fusion", SIGIR 2009
+PREFETCH = 50  # candidates of each kind before they are fused, at least
+SPARE = 16  # asked for beyond the limit, so that equal scores at the edge do not depend on the engine
+
+REBUILD = "run `poe run-features --rebuild`"
+
+
+class Point(NamedTuple):
+    chunk: Chunk
+    payload: dict[str, Any]
+    vector: list[float]  # empty for a kept chunk: it has one already
+
+
+class Plan(NamedTuple):
+    """What `replace` has to write, once everything has been checked."""
+
+    new: list[Point]
+    kept: list[Point]
+    stale: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.kept or self.stale)
+
+
+def plan_replace(
+    document_ids: Sequence[str],
+    new: Sequence[EmbeddedChunk],
+    kept: Sequence[Chunk],
+    *,
+    stored: Mapping[str, set[str]],
+    size: int,
+) -> Plan:
+    """Raises ValueError, before anything is written, when what was given cannot be stored as it is."""
+    fresh = {embedded.chunk.id: embedded for embedded in new}
+    old = {chunk.id: chunk for chunk in kept if chunk.id not in fresh}
+    chunks = [embedded.chunk for embedded in fresh.values()] + list(old.values())
+    asked, present = set(document_ids), {i for ids in stored.values() for i in ids}
+    for chunk in chunks:
+        if chunk.document_id not in asked:
+            raise ValueError(f"chunk {chunk.id} is of document {chunk.document_id}, which is not being replaced")
+    if missing := [i for i in old if i not in present]:
+        raise ValueError(f"kept chunks that are not stored: {', '.join(missing[:3])}")
+    siblings = Counter(chunk.document_id for chunk in chunks)
+    return Plan(
+        new=[Point(e.chunk, _payload(e.chunk, siblings), _numbers(e, size)) for e in fresh.values()],
+        kept=[Point(chunk, _payload(chunk, siblings), []) for chunk in old.values()],
+        stale=sorted(present - fresh.keys() - old.keys()),
+    )
+
+
+def _numbers(embedded: EmbeddedChunk, size: int) -> list[float]:
+    vector = embedded.vector
+    numbers = vector.tolist() if hasattr(vector, "tolist") else [float(x) for x in vector]
+    if len(numbers) != size:
+        raise ValueError(f"chunk {embedded.chunk.id}: a vector of {len(numbers)} numbers, the index holds {size}")
+    if not all(map(isfinite, numbers)):
+        raise ValueError(f"chunk {embedded.chunk.id}: the vector holds NaN or infinity")
+    return numbers
+
+
+def _payload(chunk: Chunk, siblings: Mapping[str, int]) -> dict[str, Any]:
+    try:
+        fields = json.loads(chunk.model_dump_json(exclude={"id"}))
+    except ValueError as error:
+        raise ValueError(f"chunk {chunk.id} of {chunk.link}: text that is not valid Unicode ({error})") from None
+    return fields | {SIBLINGS: siblings[chunk.document_id]}
+
+
+def to_chunk(point_id: object, payload: Mapping[str, Any]) -> Chunk:
+    fields = {key: value for key, value in payload.items() if key != SIBLINGS}
+    return Chunk.model_validate({"id": str(point_id), **fields})
+
+
+HASH_FIELDS = ["document_id", "content_hash", SIBLINGS]
+
+
+def whole_hashes(payloads: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """document id -> content hash; "" where a write was cut short, so that nobody takes it for up to date."""
+    seen: dict[str, Counter] = defaultdict(Counter)
+    for payload in payloads:
+        seen[payload["document_id"]][payload["content_hash"], payload[SIBLINGS]] += 1
+    whole = {}
+    for document_id, kinds in seen.items():
+        (content_hash, siblings), found = next(iter(kinds.items()))
+        whole[document_id] = content_hash if len(kinds) == 1 and found == siblings else ""
+    return whole
+
+
+def any_of(where: Where | None) -> dict[str, list[str]]:
+    """The fields that must equal one of these values."""
+    given = {field: getattr(where, field) for field in ("author_id", "kind", "source", "document_id")} if where else {}
+    return {
+        field: [str(v) for v in (value if isinstance(value, tuple) else (value,))]
+        for field, value in given.items()
+        if value is not None
+    }
+
+
+def between(where: Where | None) -> tuple[datetime | None, datetime | None]:
+    """The publication dates, from (inclusive) and to (exclusive)."""
+    return (where.published_from, where.published_to) if where else (None, None)
+
+
+def best_first(hits: Iterable[Hit], limit: int) -> list[Hit]:
+    """Equal scores are ordered by id, so that the answer never depends on which engine gave it."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:limit]
+
+
+def check_question(vector: Sequence[float] | None, text: str | None, limit: int) -> None:
+    if vector is None and text is None:
+        raise ValueError("search needs a vector, a text or both")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+
+
+def check_vector_size(vector: Sequence[float] | None, spec: IndexSpec) -> None:
+    if vector is not None and len(vector) != spec.embedding.size:
+        raise EmbeddingMismatch(
+            f"asked with a vector of {len(vector)} numbers, the index holds {spec.embedding.size} "
+            f"({spec.embedding.model_id}); use its embedder"
+        )
+
+
+def check_spec(asked: IndexSpec | None, published: IndexInfo | None, place: str) -> None:
+    """Raises EmbeddingMismatch that names both."""
+    if asked is None or (published is not None and published.spec == asked):
+        return
+    if published is None:
+        raise EmbeddingMismatch(f"{place}: nothing is indexed yet; run `poe run-features`")
+    raise EmbeddingMismatch(
+        f"{place} was built with {describe(published.spec)}, and you ask with {describe(asked)}; "
+        f"use the same embedder and chunking, or {REBUILD}"
+    )
+
+
+def describe(spec: IndexSpec) -> str:
+    embedding, chunking = spec.embedding, spec.chunking
+    return (
+        f"embedder {embedding.model_id} ({embedding.size} numbers, {embedding.max_tokens} tokens), "
+        f"chunks of {chunking.max_tokens or embedding.max_tokens} tokens in windows of {chunking.window} characters"
+    )

@@ -1,0 +1,232 @@
+"""The Qdrant engine in process: one folder of points. The only module that knows qdrant_edge."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llm_engineering.domain.chunks import Chunk, Hit, Where
+from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
+from llm_engineering.infrastructure.vectors import points
+from llm_engineering.infrastructure.vectors.bm25 import encode_passage, encode_question, passage_text
+from llm_engineering.infrastructure.vectors.points import Point
+
+BATCH = 1000  # points per call
+
+OPTIMIZE = "import sys, qdrant_edge as e; s = e.EdgeShard.load(sys.argv[1]); s.optimize(); s.flush(); s.close()"
+
+
+@contextmanager
+def engine(folder: Path, *, opening: bool = False) -> Iterator[None]:
+    """Edge raises plain `Exception`, and panics when what is on the disk surprises it."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        if "No space left" in str(error):
+            raise StoreUnavailable(f"the disk of {folder} is full; free some space and run again ({error})") from None
+        kind = StoreCorrupt if opening or type(error) is not Exception else StoreUnavailable
+        raise kind(f"{folder} cannot be {'opened' if opening else 'used'}: {error}; {points.REBUILD}") from error
+
+
+class Shard:
+    """Points in one folder. `create` and `load` take the engine's lock on it; `view` shares it with everybody."""
+
+    def __init__(self, folder: Path, edge: Any) -> None:
+        self.folder, self._edge = folder, edge
+
+    @classmethod
+    def create(cls, folder: Path, size: int) -> "Shard":
+        import qdrant_edge as e
+
+        folder.mkdir(parents=True)
+        config = e.EdgeConfig(
+            vectors={points.DENSE: e.EdgeVectorParams(size=size, distance=e.Distance.Cosine)},
+            sparse_vectors={points.SPARSE: e.EdgeSparseVectorParams(modifier=e.Modifier.Idf)},
+        )
+        with engine(folder):
+            edge = e.EdgeShard.create(str(folder), config)
+            for field in points.KEYWORDS:
+                edge.update(e.UpdateOperation.create_field_index(field, e.PayloadSchemaType.Keyword))
+            for field in points.DATES:
+                edge.update(e.UpdateOperation.create_field_index(field, e.PayloadSchemaType.Datetime))
+        return cls(folder, edge)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Shard":
+        """To write. Raises StoreCorrupt."""
+        import qdrant_edge as e
+
+        with engine(folder, opening=True):
+            return cls(folder, e.EdgeShard.load(str(folder)))
+
+    @classmethod
+    def view(cls, folder: Path) -> "Shard":
+        """To read what is published, beside any number of other readers. Raises StoreCorrupt.
+
+        The engine's lock is on its write-ahead log, which a published folder no longer needs. So each reader has a
+        log of its own, in a temporary folder where `segments` is a link to the shared ones, which it never writes.
+        """
+        import qdrant_edge as e
+
+        own = Path(tempfile.mkdtemp(prefix="llm-twin-view-"))
+        try:
+            if not (folder / "segments").is_dir():
+                raise StoreCorrupt(f"{folder} holds no segments; {points.REBUILD}")
+            shutil.copyfile(folder / "edge_config.json", own / "edge_config.json")
+            (own / "segments").symlink_to((folder / "segments").resolve(), target_is_directory=True)
+            with engine(folder, opening=True):
+                shard = cls(folder, e.EdgeShard.load(str(own)))
+        except BaseException as error:
+            shutil.rmtree(own)
+            if isinstance(error, FileNotFoundError):
+                raise StoreCorrupt(f"{folder} is incomplete ({error}); {points.REBUILD}") from error
+            raise
+        weakref.finalize(shard, shutil.rmtree, own)
+        return shard
+
+    def close(self) -> None:
+        self._edge.close()
+
+    def flush(self) -> None:
+        with engine(self.folder):
+            self._edge.flush()
+
+    # --- asking ---
+
+    def count(self, where: Where | None = None) -> int:
+        import qdrant_edge as e
+
+        with engine(self.folder):
+            return self._edge.count(e.CountRequest(exact=True, filter=_filter(where)))
+
+    def scroll(self, where: Where | None, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(point id, the given payload fields)"""
+        for record in self._records(where, payload=list(fields)):
+            yield str(record.id), record.payload or {}
+
+    def _records(self, where: Where | None, *, payload: list[str] | bool, vectors: bool = False) -> Iterator[Any]:
+        import qdrant_edge as e
+
+        selector = e.PayloadSelector.Include(payload) if isinstance(payload, list) else payload
+        offset = None
+        while True:
+            with engine(self.folder):
+                records, offset = self._edge.scroll(
+                    e.ScrollRequest(
+                        limit=BATCH, offset=offset, filter=_filter(where), with_payload=selector, with_vector=vectors
+                    )
+                )
+            yield from records
+            if offset is None:
+                return
+
+    def search(self, vector: Sequence[float] | None, text: str | None, where: Where | None, limit: int) -> list[Hit]:
+        import qdrant_edge as e
+
+        question = encode_question(text) if text is not None else None
+        asked = []
+        if vector is not None:
+            asked.append(e.Query.Nearest([float(x) for x in vector], using=points.DENSE))
+        if question and question.indices:
+            asked.append(e.Query.Nearest(e.SparseVector(*question), using=points.SPARSE))
+        if not asked:
+            return []
+        wanted, only = limit + points.SPARE, _filter(where)
+        if len(asked) == 1:
+            request = e.QueryRequest(query=asked[0], filter=only, limit=wanted, with_payload=True)
+        else:
+            each = max(points.PREFETCH, wanted)
+            request = e.QueryRequest(
+                prefetches=[e.Prefetch(query=query, filter=only, limit=each) for query in asked],
+                query=e.Fusion.Rrf(k=points.RRF_K),
+                limit=wanted,
+                with_payload=True,
+            )
+        with engine(self.folder):
+            found = self._edge.query(request)
+        hits = (Hit(chunk=points.to_chunk(p.id, p.payload), score=p.score) for p in found)
+        return points.best_first(hits, limit)
+
+    # --- writing ---
+
+    def upsert(self, new: Sequence[Point]) -> None:
+        import qdrant_edge as e
+
+        self._upsert(
+            e.Point(
+                id=point.chunk.id,
+                vector={points.DENSE: point.vector, points.SPARSE: _passage(point.chunk)},
+                payload=point.payload,
+            )
+            for point in new
+        )
+
+    def _upsert(self, batch: Iterable[Any]) -> None:
+        import qdrant_edge as e
+
+        batch = list(batch)
+        for at in range(0, len(batch), BATCH):
+            with engine(self.folder):
+                self._edge.update(e.UpdateOperation.upsert_points(batch[at : at + BATCH]))
+
+    def rewrite(self, kept: Sequence[Point]) -> None:
+        """Another payload, and the BM25 words that come from it; the dense vector stays."""
+        import qdrant_edge as e
+
+        with engine(self.folder):
+            if kept:
+                words = [e.PointVectors(id=p.chunk.id, vector={points.SPARSE: _passage(p.chunk)}) for p in kept]
+                self._edge.update(e.UpdateOperation.update_vectors(words))
+            for point in kept:
+                self._edge.update(e.UpdateOperation.overwrite_payload([point.chunk.id], point.payload))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        import qdrant_edge as e
+
+        with engine(self.folder):
+            if ids:
+                self._edge.update(e.UpdateOperation.delete_points(list(ids)))
+
+    def copy_without(self, author_id: str, target: "Shard") -> None:
+        """Points of everybody else, written anew: nothing of what was deleted is left in the target's files."""
+        import qdrant_edge as e
+
+        batch = []
+        for record in self._records(None, payload=True, vectors=True):
+            if record.payload["author_id"] != author_id:
+                batch.append(e.Point(id=record.id, vector=record.vector, payload=record.payload))
+            if len(batch) == BATCH:
+                target._upsert(batch)
+                batch = []
+        target._upsert(batch)
+
+
+def optimize(folder: Path) -> None:
+    """Builds the engine's search index of a closed shard, in a child: the bindings would freeze every thread here."""
+    done = subprocess.run([sys.executable, "-c", OPTIMIZE, str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        raise StoreUnavailable(f"{folder} could not be optimized: {done.stderr.strip()[-500:]}; run again")
+
+
+def _passage(chunk: Chunk) -> Any:
+    import qdrant_edge as e
+
+    return e.SparseVector(*encode_passage(passage_text(chunk)))
+
+
+def _filter(where: Where | None) -> Any:
+    import qdrant_edge as e
+
+    must = [e.FieldCondition(key=field, match=e.MatchAny(values)) for field, values in points.any_of(where).items()]
+    start, stop = points.between(where)
+    if start or stop:
+        span = e.RangeDateTime(gte=start.isoformat() if start else None, lt=stop.isoformat() if stop else None)
+        must.append(e.FieldCondition(key="published_at", range=span))
+    return e.Filter(must=must) if must else None

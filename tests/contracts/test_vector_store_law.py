@@ -1,0 +1,482 @@
+"""What every vector store promises: the embedded one, Qdrant in memory, and a real server when QDRANT_URL names one."""
+
+import os
+import uuid
+from datetime import UTC, datetime
+from math import sqrt
+from random import Random
+
+import pytest
+
+from llm_engineering.domain.chunks import Chunk, ChunkingSpec, EmbeddedChunk, EmbeddingSpec, IndexSpec, Where
+from llm_engineering.domain.documents import Author, Kind
+from llm_engineering.domain.errors import EmbeddingMismatch, StoreLocked
+from llm_engineering.domain.ids import stable_id
+
+SIZE = 8
+SPEC = IndexSpec(embedding=EmbeddingSpec(model_id="hashing", size=SIZE))
+OTHER = IndexSpec(embedding=EmbeddingSpec(model_id="hashing", size=16))
+RECUT = IndexSpec(embedding=SPEC.embedding, chunking=ChunkingSpec(max_tokens=100))
+
+STORES = ["edge", "qdrant-memory"] + (["qdrant-server"] if os.getenv("QDRANT_URL") else [])
+
+
+def edge_store(folder):
+    from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
+
+    return EdgeVectorStore(folder)
+
+
+def memory_store():
+    from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore
+    from qdrant_client import QdrantClient
+
+    return QdrantVectorStore(QdrantClient(":memory:"))
+
+
+@pytest.fixture(params=STORES)
+def store(request, tmp_path):
+    if request.param == "edge":
+        yield edge_store(tmp_path / "vectors")
+    elif request.param == "qdrant-memory":
+        yield memory_store()
+    else:
+        from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore, connect
+
+        client = connect(os.environ["QDRANT_URL"], os.getenv("QDRANT_API_KEY"))
+        prefix = f"law-{uuid.uuid4().hex[:8]}--"
+        yield QdrantVectorStore(client, prefix=prefix)
+        for collection in client.get_collections().collections:
+            if collection.name.startswith(prefix):
+                client.delete_collection(collection.name)
+        client.close()
+
+
+@pytest.fixture(params=["qdrant-memory"] + (["qdrant-server"] if os.getenv("QDRANT_URL") else []))
+def both(request, tmp_path):
+    """The embedded store and the other adapter."""
+    return edge_store(tmp_path / "vectors"), memory_store()
+
+
+random = Random(3)
+VECTORS = [[random.gauss(0, 1) for _ in range(SIZE)] for _ in range(80)]
+COLOURS = ("red", "green", "blue", "white", "black")
+DAYS = [datetime(2024, 1, day, 12, tzinfo=UTC) for day in range(1, 29)]
+
+
+def name(i: int) -> str:
+    """A word that only passage `i` has."""
+    return f"z{'abcdefghij'[i // 10]}q{'klmnoprtuv'[i % 10]}x"
+
+
+def passage(i: int, *, document: int | None = None, text: str | None = None, version: str = "v1", **other) -> Chunk:
+    document = i // 4 if document is None else document
+    text = f"passage {name(i)} speaks of {COLOURS[i % 5]} things" if text is None else text
+    document_id = stable_id("document", str(document))
+    author = Author(name=f"Author {document % 3}")
+    fields = {
+        "id": stable_id("chunk", document_id, text),
+        "document_id": document_id,
+        "content_hash": version,
+        "link": f"https://example.com/{document}",
+        "url": f"https://example.com/{document}?ref=1",
+        "title": f"Page {document}",
+        "author_id": author.id,
+        "author_name": author.name,
+        "kind": (Kind.ARTICLE, Kind.POST)[document % 2],
+        "source": ("web_article", "medium")[document % 2],
+        "published_at": DAYS[document] if document < len(DAYS) else None,
+        "headings": ("First", "Second"),
+        "text": text,
+        "window": f"before {text} after",
+        "start": i,
+        "end": i + len(text),
+        "tokens": 9,
+    }
+    return Chunk(**(fields | other))
+
+
+def embedded(i: int, **fields) -> EmbeddedChunk:
+    return EmbeddedChunk(passage(i, **fields), VECTORS[i])
+
+
+def fill(store, chunks, *, spec=SPEC, token="t1", rebuild=False):
+    with store.writer(spec, rebuild=rebuild) as writer:
+        writer.replace(sorted({c.chunk.document_id for c in chunks}), chunks, [])
+        writer.checkpoint(token)
+        return writer.publish()
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True)) / sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def everything(store, spec=SPEC) -> dict[str, Chunk]:
+    reader = store.reader(spec)
+    hits = reader.search(vector=VECTORS[0], limit=max(reader.count(), 1))
+    reader.close()
+    return {hit.chunk.id: hit.chunk for hit in hits}
+
+
+# --- asking -------------------------------------------------------------------------------------------------
+
+
+def test_dense_scores_are_the_exact_cosine(store):
+    fill(store, [embedded(i) for i in range(60)])
+    hits = store.reader(SPEC).search(vector=VECTORS[5], limit=5)
+    nearest = sorted(range(60), key=lambda i: -cosine(VECTORS[5], VECTORS[i]))[:5]
+    assert [hit.chunk.id for hit in hits] == [passage(i).id for i in nearest]
+    assert [hit.score for hit in hits] == pytest.approx([cosine(VECTORS[5], VECTORS[i]) for i in nearest], abs=1e-4)
+
+
+def test_a_chunk_comes_back_as_it_was_given(store):
+    chunk = passage(3, text="naïve — 漢字 🦊 'quoted' \"text\"\n\tand <tags>", headings=())
+    fill(store, [EmbeddedChunk(chunk, VECTORS[3])])
+    assert store.reader(SPEC).search(vector=VECTORS[3], limit=1)[0].chunk == chunk
+
+
+def test_a_rare_word_beats_a_common_one(store):
+    fill(store, [embedded(i) for i in range(60)])
+    hits = store.reader(SPEC).search(text=f"{name(42)} things", limit=3)
+    assert hits[0].chunk.id == passage(42).id
+    assert hits[0].score > 2 * hits[1].score
+
+
+def test_title_and_headings_are_found_too(store):
+    fill(store, [embedded(i) for i in range(8)] + [embedded(9, document=9, title="Zeppelins over Lakehurst")])
+    hits = store.reader(SPEC).search(text="zeppelin", limit=3)
+    assert [hit.chunk.title for hit in hits] == ["Zeppelins over Lakehurst"]
+
+
+def test_fusion_rewards_what_both_ways_found(store):
+    fill(store, [embedded(i) for i in range(60)])
+    hits = store.reader(SPEC).search(vector=VECTORS[42], text=name(42), limit=5)
+    assert hits[0].chunk.id == passage(42).id
+    assert hits[0].score == pytest.approx(2 / 61, abs=2e-3)
+    assert len(hits) == 5
+
+
+def test_a_question_without_a_word_finds_nothing_by_words(store):
+    fill(store, [embedded(i) for i in range(8)])
+    reader = store.reader(SPEC)
+    assert reader.search(text="?! …", limit=3) == []
+    assert len(reader.search(vector=VECTORS[1], text="?! …", limit=3)) == 3
+
+
+@pytest.mark.parametrize("question", [{"limit": 3}, {"text": "red", "limit": 0}])
+def test_a_question_that_cannot_be_answered_is_refused(store, question):
+    fill(store, [embedded(1)])
+    with pytest.raises(ValueError, match=r"limit|vector"):
+        store.reader(SPEC).search(**question)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (Where(), lambda c: True),
+        (Where(kind=Kind.POST), lambda c: c.kind == Kind.POST),
+        (Where(kind=(Kind.POST, Kind.REPOSITORY)), lambda c: c.kind == Kind.POST),
+        (
+            Where(source="medium", author_id=Author(name="Author 1").id),
+            lambda c: c.title in ("Page 1", "Page 7", "Page 13"),
+        ),
+        (
+            Where(author_id=(Author(name="author 0").id, Author(name="Author  2").id)),
+            lambda c: c.author_name in ("Author 0", "Author 2"),
+        ),
+        (Where(document_id=passage(8).document_id), lambda c: c.title == "Page 2"),
+        (Where(published_from=DAYS[3]), lambda c: c.published_at >= DAYS[3]),
+        (Where(published_to=DAYS[3]), lambda c: c.published_at < DAYS[3]),
+        (Where(published_from=DAYS[3], published_to=DAYS[5], source="medium"), lambda c: c.published_at == DAYS[3]),
+        (Where(source="nowhere"), lambda c: False),
+    ],
+)
+def test_filters(store, where, expected):
+    chunks = [embedded(i) for i in range(60)]
+    fill(store, chunks)
+    wanted = {c.chunk.id for c in chunks if expected(c.chunk)}
+    reader = store.reader(SPEC)
+    assert reader.count(where) == len(wanted)
+    for question in ({"vector": VECTORS[0]}, {"vector": VECTORS[0], "text": "things"}):
+        assert {hit.chunk.id for hit in reader.search(**question, where=where, limit=60)} == wanted
+
+
+def test_a_chunk_without_a_date_is_in_no_span_of_dates(store):
+    fill(store, [embedded(0), embedded(1, document=70)])
+    assert store.reader(SPEC).count(Where(published_from=datetime(1990, 1, 1, tzinfo=UTC))) == 1
+
+
+def test_both_adapters_give_the_same_hits_in_the_same_order(both):
+    chunks = [embedded(i) for i in range(80)]
+    readers = []
+    for store in both:
+        fill(store, chunks)
+        readers.append(store.reader(SPEC))
+    for i in (0, 7, 33, 79):
+        for question in (
+            {"vector": VECTORS[i]},
+            {"text": f"{name(i)} red or white pages"},
+            {"vector": VECTORS[i], "text": f"{name((i + 40) % 80)} of blue things"},
+            {"vector": VECTORS[i], "text": "green", "where": Where(kind=Kind.POST)},
+        ):
+            one, other = (reader.search(**question, limit=10) for reader in readers)
+            assert [hit.chunk for hit in one] == [hit.chunk for hit in other], question
+            assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], rel=1e-3)
+
+
+# --- nothing there, and others' ------------------------------------------------------------------------------
+
+
+def test_before_anything_was_published(store):
+    assert store.reader().info() is None
+    assert store.reader().search(text="red", limit=3) == []
+    assert store.reader().count() == 0
+    assert store.erase("nobody") == 0
+    with pytest.raises(EmbeddingMismatch, match="poe run-features"):
+        store.reader(SPEC).search(text="red", limit=3)
+
+
+def test_an_empty_index_can_be_published(store):
+    with store.writer(SPEC) as writer:
+        assert writer.token is None
+        assert writer.document_ids() == set()
+        writer.checkpoint("t0")
+        assert writer.publish().chunks == 0
+    info = store.reader(SPEC).info()
+    assert (info.spec, info.token, info.chunks) == (SPEC, "t0", 0)
+    assert store.reader(SPEC).search(text="red", limit=3) == []
+
+
+@pytest.mark.parametrize("other", [OTHER, RECUT])
+def test_another_spec_is_refused_by_reader_and_writer(store, other):
+    fill(store, [embedded(1)])
+    with pytest.raises(EmbeddingMismatch, match=r"(?s)hashing \(8 .*hashing.*--rebuild"):
+        store.reader(other).search(text="red", limit=1)
+    with pytest.raises(EmbeddingMismatch, match="--rebuild"), store.writer(other):
+        pass
+    assert store.reader().info().spec == SPEC
+
+
+def test_a_vector_of_another_size_is_refused(store):
+    fill(store, [embedded(1)])
+    with pytest.raises(EmbeddingMismatch, match=r"16 numbers.*8"):
+        store.reader().search(vector=[0.1] * 16, limit=1)
+
+
+# --- replacing -----------------------------------------------------------------------------------------------
+
+
+def test_writing_twice_is_writing_once(store):
+    chunks = [embedded(i) for i in range(8)]
+    fill(store, chunks)
+    info = fill(store, chunks, token="t2")
+    assert (info.chunks, info.token) == (8, "t2")
+    assert set(everything(store)) == {c.chunk.id for c in chunks}
+
+
+def test_an_edited_page_leaves_no_stale_chunk_and_touches_no_other(store):
+    fill(store, [embedded(i) for i in range(12)])
+    fresh = embedded(40, document=1, version="v2")
+    kept = passage(5, version="v2", start=100, title="Page 1, edited")
+    with store.writer(SPEC) as writer:
+        writer.replace([kept.document_id], [fresh], [kept])
+        writer.publish()
+    now = everything(store)
+    assert {c.id for c in now.values() if c.document_id == kept.document_id} == {fresh.chunk.id, kept.id}
+    assert len(now) == 10
+    assert now[kept.id] == kept
+    assert now[passage(0).id] == passage(0)
+
+
+def test_a_kept_chunk_keeps_its_vector_and_is_found_by_its_new_title(store):
+    fill(store, [embedded(i) for i in range(12)])
+    kept = passage(5, version="v2", title="Zeppelins")
+    with store.writer(SPEC) as writer:
+        writer.replace([kept.document_id], [], [kept])
+        writer.publish()
+    reader = store.reader(SPEC)
+    [hit] = reader.search(vector=VECTORS[5], where=Where(document_id=kept.document_id), limit=5)
+    assert hit.chunk == kept
+    assert hit.score == pytest.approx(1, abs=1e-4)
+    assert [h.chunk.id for h in reader.search(text="zeppelins", limit=5)] == [kept.id]
+
+
+def test_a_removed_page_leaves_no_chunk(store):
+    fill(store, [embedded(i) for i in range(12)])
+    gone = passage(4).document_id
+    with store.writer(SPEC) as writer:
+        writer.replace([gone, stable_id("document", "never seen")], [], [])
+        assert writer.chunk_ids([gone]) == {}
+        writer.publish()
+    reader = store.reader(SPEC)
+    assert reader.count() == 8
+    assert reader.count(Where(document_id=gone)) == 0
+    assert reader.search(text=name(5), limit=20) == []
+
+
+def test_the_writer_knows_what_is_stored(store):
+    fill(store, [embedded(i) for i in range(12)])
+    one, two, never = passage(0).document_id, passage(4).document_id, stable_id("document", "never seen")
+    with store.writer(SPEC) as writer:
+        assert writer.hashes([one, never]) == {one: "v1"}
+        assert writer.chunk_ids([two, never]) == {two: {passage(i).id for i in range(4, 8)}}
+        assert writer.document_ids() == {passage(i).document_id for i in (0, 4, 8)}
+        writer.replace([one], [embedded(0, version="v2")], [])
+        assert writer.hashes([one, two]) == {one: "v2", two: "v1"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (EmbeddedChunk(passage(1), [1.0]), "1 numbers"),
+        (EmbeddedChunk(passage(1), [float("nan")] * SIZE), "NaN"),
+        (EmbeddedChunk(passage(40), VECTORS[1]), "not being replaced"),
+        (EmbeddedChunk(passage(1, window="half a pair \ud83e"), VECTORS[1]), "Unicode"),
+    ],
+)
+def test_a_bad_chunk_is_refused_before_anything_is_written(store, bad, says):
+    fill(store, [embedded(i) for i in range(4)])
+    before = everything(store)
+    with store.writer(SPEC) as writer:
+        with pytest.raises(ValueError, match=says):
+            writer.replace([passage(1).document_id], [embedded(2, version="v2"), bad], [])
+        assert writer.hashes([passage(1).document_id]) == {passage(1).document_id: "v1"}
+        writer.publish()
+    assert everything(store) == before
+
+
+def test_a_chunk_cannot_be_kept_that_is_not_there(store):
+    fill(store, [embedded(i) for i in range(4)])
+    with store.writer(SPEC) as writer, pytest.raises(ValueError, match="not stored"):
+        writer.replace([passage(1).document_id], [], [passage(50, document=0)])
+
+
+# --- publishing ----------------------------------------------------------------------------------------------
+
+
+def test_the_token_is_what_was_last_checkpointed(store):
+    info = fill(store, [embedded(i) for i in range(4)], token="42")
+    assert (info.spec, info.token, info.chunks) == (SPEC, "42", 4)
+    assert store.reader().info() == info
+    with store.writer(SPEC) as writer:
+        assert writer.token == "42"
+
+
+def test_an_unchanged_run_moves_the_token_and_makes_no_new_version(store):
+    before = fill(store, [embedded(i) for i in range(4)], token="42")
+    with store.writer(SPEC) as writer:
+        assert writer.hashes([passage(1).document_id])
+        writer.checkpoint("43")
+        after = writer.publish()
+    assert after == before._replace(token="43")
+    assert store.reader().info() == after
+
+
+def test_a_writer_opened_after_a_stop_goes_on_from_its_checkpoint(store):
+    fill(store, [embedded(0)], token="1")
+    with store.writer(SPEC) as writer:
+        writer.replace([passage(4).document_id], [embedded(i) for i in range(4, 8)], [])
+        writer.checkpoint("2")
+    with store.writer(SPEC) as writer:
+        assert writer.token == "2"
+        assert writer.document_ids() == {passage(0).document_id, passage(4).document_id}
+        assert writer.publish().chunks == 5
+
+
+def test_a_rebuild_starts_empty_beside_the_live_index_and_swaps(store):
+    fill(store, [embedded(i) for i in range(12)], token="7")
+    reader = store.reader(SPEC)
+    with store.writer(SPEC, rebuild=True) as writer:
+        assert writer.token is None
+        assert writer.document_ids() == set()
+        writer.replace([passage(40).document_id], [embedded(40)], [])
+        writer.checkpoint("1")
+        assert reader.count() == 12
+        assert reader.info().token == "7"
+        info = writer.publish()
+    assert (info.chunks, info.token) == (1, "1")
+    assert reader.count() == 1
+    assert [hit.chunk.id for hit in reader.search(vector=VECTORS[0], limit=5)] == [passage(40).id]
+
+
+def test_a_stopped_rebuild_goes_on_and_the_live_index_stays(store):
+    fill(store, [embedded(i) for i in range(12)], token="7")
+    with store.writer(SPEC, rebuild=True) as writer:
+        writer.replace([passage(40).document_id], [embedded(40)], [])
+        writer.checkpoint("1")
+    assert store.reader(SPEC).count() == 12
+    with store.writer(SPEC, rebuild=True) as writer:
+        assert writer.token == "1"
+        assert writer.document_ids() == {passage(40).document_id}
+
+
+def test_a_stopped_rebuild_is_dropped_by_a_rebuild_with_another_spec(store):
+    fill(store, [embedded(i) for i in range(4)])
+    with store.writer(SPEC, rebuild=True) as writer:
+        writer.replace([passage(40).document_id], [embedded(40)], [])
+        writer.checkpoint("1")
+    with store.writer(RECUT, rebuild=True) as writer:
+        assert writer.token is None
+        assert writer.document_ids() == set()
+
+
+def test_a_rebuild_changes_the_spec(store):
+    fill(store, [embedded(i) for i in range(4)])
+    fill(store, [embedded(i) for i in range(5)], spec=RECUT, rebuild=True)
+    assert store.reader(RECUT).count() == 5
+    assert store.reader().info().spec == RECUT
+    with pytest.raises(EmbeddingMismatch):
+        store.reader(SPEC).search(text="red", limit=1)
+
+
+def test_a_reader_follows_what_is_published(store):
+    fill(store, [embedded(i) for i in range(4)])
+    reader = store.reader(SPEC)
+    assert reader.search(text=name(40), limit=1) == []
+    for step in range(3):
+        fill(store, [embedded(40 + 4 * step)])
+        assert reader.search(text=name(40 + 4 * step), limit=1)
+        assert reader.count() == 5 + step
+    reader.close()
+
+
+def test_there_is_one_writer_at_a_time(store):
+    with store.writer(SPEC) as writer:
+        writer.replace([passage(0).document_id], [embedded(0)], [])
+        with pytest.raises(StoreLocked, match=str(os.getpid())), store.writer(SPEC):
+            pass
+        with pytest.raises(StoreLocked):
+            store.erase("anybody")
+        writer.publish()
+    with store.writer(SPEC) as writer:
+        assert writer.document_ids()
+
+
+def test_a_writer_that_failed_lets_go(store):
+    with pytest.raises(RuntimeError, match="the embedder fell over"), store.writer(SPEC):
+        raise RuntimeError("the embedder fell over")
+    assert fill(store, [embedded(0)]).chunks == 1
+
+
+def test_erasing_an_author_leaves_the_others_and_the_token(store):
+    fill(store, [embedded(i) for i in range(12)], token="9")
+    reader = store.reader(SPEC)
+    assert reader.count() == 12
+    assert store.erase(Author(name="Author 1").id) == 4
+    assert reader.count() == 8
+    assert reader.count(Where(author_id=Author(name="Author 1").id)) == 0
+    assert reader.search(vector=VECTORS[0], limit=1)[0].chunk == passage(0)
+    assert reader.search(vector=VECTORS[0], limit=1)[0].score == pytest.approx(1, abs=1e-4)
+    assert reader.search(text=name(5), limit=3) == []
+    assert store.reader().info().token == "9"
+    assert store.erase(Author(name="Author 1").id) == 0
+
+
+def test_erasing_reaches_what_is_not_published_yet(store):
+    fill(store, [embedded(i) for i in range(4)], token="1")
+    with store.writer(SPEC, rebuild=True) as writer:
+        writer.replace([passage(4).document_id], [embedded(4)], [])
+        writer.checkpoint("2")
+    assert store.erase(Author(name="Author 1").id) == 1
+    with store.writer(SPEC, rebuild=True) as writer:
+        assert passage(4).document_id not in writer.document_ids()
