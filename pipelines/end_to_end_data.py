@@ -6,6 +6,7 @@ from pipelines.digital_data_etl import crawl_everyone
 from pipelines.outcome import raise_if_red, settle
 from steps.feature_engineering import build
 from steps.report import report
+from steps.watching import stopping
 
 
 @pipeline(dynamic=True, enable_cache=False, execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)
@@ -14,6 +15,7 @@ def end_to_end_data(
 ) -> None:
     """Crawl, then build the features of whatever was read, even when an author failed; red if anything was."""
     red = settle(crawl_everyone(config.etl, revalidate, retry_failed))
-    red |= settle({"features": build.submit(config=config.features, rebuild=rebuild, id="build_features")})
+    if not stopping.is_set():
+        red |= settle({"features": build.submit(config=config.features, rebuild=rebuild, id="build_features")})
     report()
     raise_if_red(red)

@@ -7,14 +7,15 @@ from llm_engineering.domain.reports import CrawlReport
 from llm_engineering.features.config import EtlConfig
 from llm_engineering.features.crawl import crawl_author
 from steps.run_record import crawl_on_record
+from steps.watching import stopping, tell
 
 
 @step(enable_cache=False)
 def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[CrawlReport, "crawl_report"]:
     """Read the links of the config's one author into the warehouse. Red when fewer were read than the config allows."""
     [author] = config.authors
-    with crawl_on_record(author.name) as kept, open_platform() as twin, twin.reach(config) as reach:
-        return kept(
+    with crawl_on_record(author.name) as finished, open_platform() as twin, twin.reach(config) as reach:
+        return finished(
             crawl_author(
                 author,
                 reach=reach,
@@ -24,5 +25,7 @@ def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[
                 min_success_rate=config.min_success_rate,
                 revalidate=revalidate,
                 retry_failed=retry_failed,
+                stop=stopping.is_set,
+                on_progress=tell,
             )
         )

@@ -6,7 +6,8 @@ from zenml import step
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.reports import FeatureReport
 from llm_engineering.features.config import FeatureConfig
-from steps.run_record import keep, tell
+from steps.run_record import keep
+from steps.watching import tell_or_stop
 
 
 @step(enable_cache=False)
@@ -19,7 +20,7 @@ def build(config: FeatureConfig, rebuild: bool) -> Annotated[FeatureReport, "fea
             vectors=twin.vectors,
             config=config,
             rebuild=rebuild,
-            on_progress=lambda so_far: tell("features", so_far),
+            on_progress=tell_or_stop,
         )
         keep(report)
         return report

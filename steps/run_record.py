@@ -8,18 +8,10 @@ from typing import Any, NamedTuple
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from steps.watching import Stopped
 
 CRAWL_REPORT = "crawl_report"
 FEATURE_REPORT = "feature_report"
-
-# The command line listens here for progress while the steps run in its own process; nobody else does.
-listeners: list[Callable[[str, CrawlReport | FeatureReport], None]] = []
-
-
-def tell(what: str, report: CrawlReport | FeatureReport) -> None:
-    """How far a step is: an author's name, or "features", and the counts so far."""
-    for listener in listeners:
-        listener(what, report)
 
 
 def keep(report: CrawlReport | FeatureReport) -> None:
@@ -36,7 +28,10 @@ def keep(report: CrawlReport | FeatureReport) -> None:
 
 @contextmanager
 def crawl_on_record(author: str) -> Iterator[Callable[[CrawlReport], CrawlReport]]:
-    """A crawl step's report is kept whether the step ends green or red. Never swallows the error."""
+    """A crawl step's report is kept whether the step ends green or red. Never swallows the error.
+
+    Gives the function that keeps a report; it raises Stopped for one that says the crawl was stopped.
+    """
     from zenml import save_artifact
 
     started, clock = datetime.now(UTC), time.monotonic()
@@ -45,8 +40,13 @@ def crawl_on_record(author: str) -> Iterator[Callable[[CrawlReport], CrawlReport
         keep(report)
         return report
 
+    def finished(report: CrawlReport) -> CrawlReport:
+        if report.red:
+            raise Stopped(report.red, report)
+        return kept(report)
+
     try:
-        yield kept
+        yield finished
     except Exception as error:
         report = getattr(error, "report", None) or CrawlReport(
             author=author,

@@ -23,7 +23,7 @@ FOLDER = Path("configs")
 
 
 def load_config(pipeline: str, path: Path | None = None) -> EtlConfig | FeatureConfig | EndToEndConfig:
-    """`path` None: configs/PIPELINE.yaml. Raises ConfigError with the file, the line, the key and what would be right."""
+    """`path` None: configs/PIPELINE.yaml. Raises ConfigError with file, line, key and what would be right."""
     path = path or FOLDER / f"{pipeline}.yaml"
     text = _read(path)
     raw, lines = _parse(path, text)

@@ -34,17 +34,15 @@ def show_plan(pipeline: str, config: Any, **switches: bool) -> None:
 
 def _show_author(author: AuthorConfig, ledger: Any, *, retry_failed: bool) -> None:
     lines = Counter(source_of(link) for link in author.links)
-    click.echo(f"{author.name}: " + ", ".join(f"{count} × {source}" for source, count in lines.items()))
+    click.echo(f"{author.name}: " + ", ".join(f"{count} {source}" for source, count in lines.items()))
     for link in author.links:
         click.echo(f"  {source_of(link):16} {link.address}")
     if ledger:
         known = Counter(entry.outcome for entry in ledger.entries(author_id=Author(name=author.name).id))
         if known:
             click.echo("  known links: " + ", ".join(f"{count} {outcome}" for outcome, count in known.items()))
-        if dead := known[Outcome.DEAD]:
-            click.echo(
-                f"  {dead} given up: " + ("asked again" if retry_failed else "left alone without --retry-failed")
-            )
+        if retry_failed and known[Outcome.DEAD]:
+            click.echo(f"  {known[Outcome.DEAD]} given up, asked again now")
 
 
 def source_of(link: Any) -> str:

@@ -1,12 +1,16 @@
 """What a person sees while a run goes on, and at its end."""
 
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llm_engineering.domain.ledger import LedgerEntry, Outcome
 from llm_engineering.domain.reports import CrawlReport, FeatureReport
-from steps.report_page import duration, size
-from steps.run_record import RunRecord, listeners
+from steps.report_page import duration
+from steps.run_record import RunRecord
+from steps.watching import listeners
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +30,21 @@ def live(console: "Console") -> Iterator[None]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        lines: dict[str, object] = {}
+        lines: dict[str, Any] = {}
+        counts: defaultdict[str, Counter[Outcome]] = defaultdict(Counter)
+        lock = threading.Lock()  # the authors' steps are threads of their own
 
-        def show(what: str, report: CrawlReport | FeatureReport) -> None:
-            if what not in lines:
-                lines[what] = progress.add_task(_plain(what), total=None, so_far="")
-            progress.update(lines[what], so_far=so_far(report))
+        def show(event: LedgerEntry | FeatureReport) -> None:
+            what = event.author_name if isinstance(event, LedgerEntry) else "features"
+            with lock:
+                if isinstance(event, LedgerEntry):
+                    counts[what][event.outcome] += 1
+                    text = links_so_far(counts[what])
+                else:
+                    text = features_so_far(event)
+                if what not in lines:
+                    lines[what] = progress.add_task(plain(what), total=None, so_far="")
+                progress.update(lines[what], so_far=text)
 
         listeners.append(show)
         try:
@@ -40,12 +53,13 @@ def live(console: "Console") -> Iterator[None]:
             listeners.remove(show)
 
 
-def so_far(report: CrawlReport | FeatureReport) -> str:
-    if isinstance(report, CrawlReport):
-        done = report.read + report.unchanged + report.gone + report.resumed
-        failed = f", {report.failed:,} failed" if report.failed else ""
-        return f"{done:,} of {report.links:,} links{failed}, {size(report.bytes_downloaded)}"
-    return f"{report.documents_indexed:,} documents indexed, {report.chunks_embedded:,} passages embedded"
+def links_so_far(counts: "Counter[Outcome]") -> str:
+    failed = counts[Outcome.FAILED] + counts[Outcome.DEAD]
+    return f"{counts.total() - failed:,} links" + (f", {failed:,} failed" if failed else "")
+
+
+def features_so_far(report: FeatureReport) -> str:
+    return f"{report.documents_indexed:,} documents, {report.chunks_embedded:,} passages embedded"
 
 
 def show_record(console: "Console", record: RunRecord) -> None:
@@ -68,7 +82,7 @@ def _crawl_table(reports: list[CrawlReport]):
     for report in reports:
         counts = report.links, report.read, report.unchanged + report.resumed, report.gone, report.failed
         documents = report.documents_inserted, report.documents_updated, report.documents_deleted
-        table.add_row(_plain(report.author), *(f"{n:,}" for n in (*counts, *documents)), duration(report.seconds))
+        table.add_row(plain(report.author), *(f"{n:,}" for n in (*counts, *documents)), duration(report.seconds))
     return table
 
 
@@ -76,10 +90,10 @@ def _show_failures(console: "Console", report: CrawlReport) -> None:
     for failure in report.failures[:FAILURES_SHOWN]:
         again = "" if failure.retry else " (needs a change first)"
         console.print(
-            f"  [red]{failure.reason}[/red] {_plain(failure.link)} {_plain(failure.detail)}{again}", soft_wrap=True
+            f"  [red]{failure.reason}[/red] {plain(failure.link)} {plain(failure.detail)}{again}", soft_wrap=True
         )
     if (more := report.failed - FAILURES_SHOWN) > 0:
-        console.print(f"  … and {more:,} more of {_plain(report.author)}: poe crawl-status", soft_wrap=True)
+        console.print(f"  … and {more:,} more of {plain(report.author)}: poe crawl-status", soft_wrap=True)
 
 
 def _show_features(console: "Console", report: FeatureReport) -> None:
@@ -93,7 +107,7 @@ def _show_features(console: "Console", report: FeatureReport) -> None:
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from outside: no markup, no control characters that would move the cursor."""
     from rich.markup import escape
 

@@ -13,6 +13,8 @@ import click
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from tools.configs import CONFIGS, load_config
 
+STOPPED = 130  # what a shell gives for Ctrl-C
+
 # Which of the switches a pipeline understands; the names are the pipelines' parameters.
 UNDERSTANDS = {
     "digital_data_etl": ("revalidate", "retry_failed"),
@@ -63,17 +65,22 @@ def run_and_show(pipeline: str, config: Any, switches: dict[str, bool], *, debug
 
     from llm_engineering.settings import load_settings
     from tools.orchestrator import start
-    from tools.progress import live, show_record
+    from tools.progress import live, plain, show_record
+    from tools.stopping import stop_on_signals
 
     load_settings()  # a wrong setting is said now, once, and not by every step
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    with live(console):
+    with stop_on_signals() as stopped, live(console):
         finished = start(pipeline, config, switches, debug=debug)
+        was_stopped = stopped()
     show_record(console, finished.record)
     for what, why in finished.red.items():
-        errors.print(f"[bold red]red[/] {what}: {why}", soft_wrap=True)
+        reason = plain(why.splitlines()[0].removeprefix(f"{what}: "))
+        errors.print(f"[bold red]{plain(what)}[/]: {reason}", soft_wrap=True)
     colour = "[bold red]red[/]" if finished.red else "[bold green]green[/]"
-    console.print(f"{colour} {finished.name}", soft_wrap=True)
+    console.print(f"{colour}  {finished.name}  (poe dashboard shows the run and its report)", soft_wrap=True)
+    if was_stopped:
+        return STOPPED
     return 1 if finished.red else 0
 
 
