@@ -21,6 +21,15 @@ class PutResult(NamedTuple):
     unchanged: int
 
 
+class Restored(NamedTuple):
+    """`newer`: left alone, because what is stored is newer than what was given."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    newer: int
+
+
 class Change(NamedTuple):
     """`document` is None when it was deleted. `token` means: everything up to and including this is done."""
 
@@ -52,6 +61,12 @@ class Warehouse(Protocol):
     def changes(self, since: str | None) -> Iterator[Change]:
         """What happened after `since` (None: from the beginning), each document's latest state at least once, until
         caught up. Raises TokenExpired when the feed no longer reaches back that far."""
+
+    def authors(self) -> dict[str, int]:
+        """name -> how many documents, by name."""
+
+    def restore(self, documents: Iterable[Document]) -> Restored:
+        """As `put`, but with the documents' own revisions and dates; what is stored stays when it is newer."""
 
     def erase(self, author_id: str) -> int:
         """Delete an author's documents so that no body remains; tombstones stay for the change feed."""

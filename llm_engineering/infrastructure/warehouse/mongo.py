@@ -9,11 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable, TokenExpired
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.ports import Change, PutResult
+from llm_engineering.domain.ports import Change, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
 from llm_engineering.infrastructure.warehouse.rows import (
     Kept,
-    Restored,
     Row,
     Spool,
     Stamp,
@@ -158,10 +157,20 @@ class MongoWarehouse:
         """From the beginning: all documents by id, then what happened since that reading began."""
         position = self._position(since)
         if position.after is not None:
-            for record in _pages(self._database, self._documents, {}, BODIES, after=position.after):
-                document_id = record["_id"]
-                yield Change(document_id, self._decode(record), self._token(position.resume, after=document_id))
+            yield from self._first_reading(position)
         yield from self._events(position.resume)
+
+    def _first_reading(self, position: "_Position") -> Iterator[Change]:
+        waiting: dict | None = None  # a token can say that the first reading is over only with the last of them
+        for record in _pages(self._database, self._documents, {}, BODIES, after=position.after):
+            if waiting:
+                yield self._change(waiting, self._token(position.resume, after=waiting["_id"]))
+            waiting = record
+        if waiting:
+            yield self._change(waiting, self._token(position.resume))
+
+    def _change(self, record: dict, token: str) -> Change:
+        return Change(record["_id"], self._decode(record), token)
 
     def _events(self, resume: dict) -> Iterator[Change]:
         with self._watch(resume) as stream:

@@ -47,15 +47,6 @@ class Stored(NamedTuple):
     stamp: Stamp
 
 
-class Restored(NamedTuple):
-    """What `restore` did. `newer`: left alone, because what is stored is newer than what was given."""
-
-    inserted: int
-    updated: int
-    unchanged: int
-    newer: int
-
-
 class Kept(Enum):
     """Why a row was not written."""
 

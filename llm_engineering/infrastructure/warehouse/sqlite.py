@@ -9,10 +9,9 @@ from pathlib import Path
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.ports import Change, PutResult
+from llm_engineering.domain.ports import Change, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
     Kept,
-    Restored,
     Row,
     Spool,
     Stamp,
