@@ -116,7 +116,7 @@ def _too_few(report: CrawlReport, min_success_rate: float) -> str:
     reasons = Counter(failure.reason for failure in report.failures).most_common(3)
     return (
         f"{report.author}: {read_} of {report.links} links were read, min_success_rate wants {min_success_rate:.0%}."
-        + "".join(f"\n  {count} times {reason}, such as {example[reason]}" for reason, count in reasons)
+        + "".join(f"\n  {count} {reason}, such as {example[reason]}" for reason, count in reasons)
         + "\nWhat was read is stored. `poe crawl-status` lists every failed link and what to do about it."
     )
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.features.sources import local_files, web_article
+from llm_engineering.features.sources import github, local_files, web_article
 from llm_engineering.features.sources.source import Page, Skipped, Source, Target
 
 __all__ = ["SOURCES", "Page", "Skipped", "Source", "Target", "source_for", "source_named"]
 
 SOURCES: tuple[Source, ...] = (
+    github.SOURCE,
     local_files.SOURCE,
     web_article.SOURCE,  # any page, so it comes last
 )

@@ -11,14 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Checkout
 from llm_engineering.infrastructure.fetchers import addresses
 from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, port_of
 from llm_engineering.infrastructure.fetchers.answers import redirect
 from llm_engineering.infrastructure.fetchers.network import Deadline, clock, guarded_client, honest_errors
-from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, one_line
+from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, about, one_line
 
 ADVERTISEMENT = "/info/refs?service=git-upload-pack"  # the first request of git over HTTP
 MAX_REDIRECTS = 5
@@ -50,6 +49,7 @@ HOPELESS = (
     "permission denied",
     "host key verification failed",
     "not allowed",
+    "not found in upstream",
     "dumb http transport",
 )
 
@@ -72,30 +72,31 @@ class GitRepositories:
         self._timeout, self._max_bytes = timeout, max_bytes
         self._guard = Guard(allow_hosts=allow_hosts, resolve=resolve)
 
-    def head(self, url: str) -> str:
-        """The commit the default branch points to. Raises SourceError."""
-        with _about(url), tempfile.TemporaryDirectory(prefix="llm-twin-git-") as home:
+    def head(self, url: str, *, branch: str | None = None) -> str:
+        """The commit the branch (None: the default one) points to. Raises SourceError."""
+        with about(url), tempfile.TemporaryDirectory(prefix="llm-twin-git-") as home:
             git = self._reach(url, Path(home))
-            listing = git("ls-remote", "--", git.address, "HEAD")
+            listing = git("ls-remote", "--", git.address, f"refs/heads/{_checked_branch(branch)}" if branch else "HEAD")
             if not listing.strip():
-                raise _empty()
+                raise _nothing(branch)
             return listing.split()[0]
 
     @contextmanager
-    def checkout(self, url: str) -> Iterator[Checkout]:
+    def checkout(self, url: str, *, branch: str | None = None) -> Iterator[Checkout]:
         """A shallow copy in a temporary folder, removed on exit. Raises SourceError."""
         with tempfile.TemporaryDirectory(prefix="llm-twin-git-", ignore_cleanup_errors=True) as home:
-            with _about(url):
-                copy = self._clone(self._reach(url, Path(home)), Path(home) / "repository")
+            with about(url):
+                copy = self._clone(self._reach(url, Path(home)), Path(home) / "repository", branch)
             yield copy
 
-    def _clone(self, git: "Git", folder: Path) -> Checkout:
+    def _clone(self, git: "Git", folder: Path, branch: str | None) -> Checkout:
+        named = (f"--branch={branch}",) if branch else ()
         shallow = ("--depth=1", "--single-branch", "--no-tags", "--no-recurse-submodules", "--template=")
-        git("clone", "--quiet", *shallow, "--no-checkout", "--", git.address, str(folder))
+        git("clone", "--quiet", *shallow, *named, "--no-checkout", "--", git.address, str(folder))
         try:
             commit = git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", folder=folder).strip()
         except Trouble as trouble:
-            raise _empty() from trouble
+            raise _nothing(branch) from trouble
         attributes = folder / ".git" / "info" / "attributes"
         attributes.parent.mkdir(exist_ok=True)
         attributes.write_text(ATTRIBUTES)
@@ -110,7 +111,10 @@ class GitRepositories:
         if shutil.which("git") is None:
             raise Trouble(Reason.GIT, "git is not installed: apt install git, or https://git-scm.com", retry=False)
         deadline = Deadline(self._timeout)
-        address, pinned = self._checked(url, deadline)
+        try:
+            address, pinned = self._checked(url, deadline)
+        except OutOfTime:
+            raise _late(self._timeout) from None
         return Git(address, pinned, home=home, deadline=deadline, timeout=self._timeout, max_bytes=self._max_bytes)
 
     def _checked(self, url: str, deadline: Deadline) -> tuple[str, tuple[str, ...]]:
@@ -202,24 +206,13 @@ class Git:
                 self._measure()
                 pause = min(1.0, max(2 * pause, 5 * (time.monotonic() - began)))
             except OutOfTime:
-                detail = f"not done within {self._timeout:g} s (git.timeout)"
-                raise Trouble(Reason.TIMEOUT, detail, retry=True) from None
+                raise _late(self._timeout) from None
         self._measure()
 
     def _measure(self) -> None:
         if _size(self._home) > self._max_bytes:
             detail = f"more than {self._max_bytes:,} bytes (git.max_repository_bytes)"
             raise Trouble(Reason.TOO_LARGE, detail, retry=False)
-
-
-@contextmanager
-def _about(url: str) -> Iterator[None]:
-    try:
-        yield
-    except OutOfTime:
-        raise SourceError(url, Reason.TIMEOUT, "the repository did not answer in time", retry=True) from None
-    except Trouble as trouble:
-        raise trouble.about(url) from trouble
 
 
 def _environment(outside: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -273,7 +266,19 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _empty() -> Trouble:
+def _late(seconds: float) -> Trouble:
+    return Trouble(Reason.TIMEOUT, f"not done within {seconds:g} s (git.timeout)", retry=True)
+
+
+def _checked_branch(branch: str) -> str:
+    if branch.startswith("-") or any(c.isspace() or not c.isprintable() or c in "~^:?*[\\" for c in branch):
+        raise Trouble(Reason.BAD_LINK, f"{one_line(branch, 60)} is no name of a branch", retry=False)
+    return branch
+
+
+def _nothing(branch: str | None) -> Trouble:
+    if branch:
+        return Trouble(Reason.GIT, f"the repository has no branch {branch}", retry=False)
     return Trouble(Reason.GIT, "the repository is empty: its default branch has no commit", retry=True)
 
 
