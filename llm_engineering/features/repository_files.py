@@ -12,9 +12,9 @@ from llm_engineering.features.sources.source import Skipped
 
 VENDORED = (
     ".bundle", ".eggs", ".git", ".gradle", ".hg", ".idea", ".mypy_cache", ".next", ".nuxt", ".pytest_cache",
-    ".ruff_cache", ".svn", ".terraform", ".tox", ".venv", ".vscode", ".yarn", "__pycache__", "bower_components", "build",
-    "dist", "jspm_packages", "node_modules", "pods", "site-packages", "third-party", "third_party", "thirdparty",
-    "vendor", "vendored", "venv",
+    ".ruff_cache", ".svn", ".terraform", ".tox", ".venv", ".vscode", ".yarn", "__pycache__", "bower_components",
+    "build", "dist", "jspm_packages", "node_modules", "pods", "site-packages", "third-party", "third_party",
+    "thirdparty", "vendor", "vendored", "venv",
 )  # fmt: skip
 
 GENERATED = (
@@ -41,7 +41,8 @@ LANGUAGES = {
     ".clj": "clojure", ".cljs": "clojure", ".cmake": "cmake", ".coffee": "coffeescript", ".conf": "ini", ".cpp": "c++",
     ".cr": "crystal", ".cs": "c#", ".csh": "shell", ".css": "css", ".csv": "csv", ".cu": "cuda", ".cuh": "cuda",
     ".cxx": "c++", ".d": "d", ".dart": "dart", ".diff": "diff", ".el": "emacs-lisp", ".elm": "elm", ".erl": "erlang",
-    ".ex": "elixir", ".exs": "elixir", ".f90": "fortran", ".fish": "shell", ".fs": "f#", ".fsx": "f#", ".gd": "gdscript",
+    ".ex": "elixir", ".exs": "elixir", ".f90": "fortran", ".fish": "shell", ".fs": "f#", ".fsx": "f#",
+    ".gd": "gdscript",
     ".glsl": "glsl", ".go": "go", ".gql": "graphql", ".gradle": "gradle", ".graphql": "graphql", ".groovy": "groovy",
     ".h": "c", ".hcl": "hcl", ".hh": "c++", ".hpp": "c++", ".hrl": "erlang", ".hs": "haskell", ".htm": "html",
     ".html": "html", ".hxx": "c++", ".ini": "ini", ".ino": "c++", ".ipynb": "notebook", ".j2": "jinja",

@@ -1,0 +1,100 @@
+"""A zip archive or a folder from outside, read in memory with the distrust it deserves: nothing is unpacked."""
+
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+MAX_MEMBERS = 100_000
+MAX_MEMBER_BYTES = 100_000_000  # of one file, unpacked
+MAX_BYTES = 1_000_000_000  # of all that is read, unpacked
+MAX_RATIO = 200  # unpacked to packed; text packs ten to one, a bomb a thousand to one
+RATIO_FROM = 1_000_000  # bytes below which a ratio says nothing
+
+
+class Untrustworthy(Exception):
+    """Why this archive is not read."""
+
+
+class Archive(Protocol):
+    names: tuple[str, ...]  # with slashes, sorted
+
+    def read(self, name: str) -> bytes:
+        """Raises Untrustworthy."""
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Raises Untrustworthy for what is damaged, encrypted, too large, or names a place outside itself."""
+    if path.is_dir():
+        yield _Folder(path)
+        return
+    try:
+        with zipfile.ZipFile(path) as opened:
+            yield _Zip(opened)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise Untrustworthy(f"not a readable zip archive: {error}") from None
+
+
+class _Zip:
+    def __init__(self, opened: zipfile.ZipFile) -> None:
+        self._opened, self._left = opened, MAX_BYTES
+        members = opened.infolist()
+        if len(members) > MAX_MEMBERS:
+            raise Untrustworthy(f"{len(members):,} files, more than {MAX_MEMBERS:,}")
+        for member in members:
+            _check(member)
+        self.names = tuple(sorted({member.filename for member in members if not member.is_dir()}))
+
+    def read(self, name: str) -> bytes:
+        """What the headers promise is not believed: reading stops at the limit."""
+        limit = min(MAX_MEMBER_BYTES, self._left)
+        try:
+            with self._opened.open(name) as file:
+                data = file.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise Untrustworthy(f"{name} is damaged or encrypted: {error}") from None
+        if len(data) > limit:
+            raise Untrustworthy(f"{name} unpacks to more than {limit:,} bytes")
+        self._left -= len(data)
+        return data
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        found = []
+        for folder, folders, files in os.walk(root):
+            for name in folders + files:
+                path = Path(folder, name)
+                if path.is_symlink():
+                    raise Untrustworthy(f"{path.relative_to(root)} is a symbolic link")
+            found += [Path(folder, name).relative_to(root).as_posix() for name in files]
+            if len(found) > MAX_MEMBERS:
+                raise Untrustworthy(f"more than {MAX_MEMBERS:,} files")
+        self.names = tuple(sorted(found))
+
+    def read(self, name: str) -> bytes:
+        path = self._root / name
+        if path.stat().st_size > MAX_MEMBER_BYTES:
+            raise Untrustworthy(f"{name} has more than {MAX_MEMBER_BYTES:,} bytes")
+        return path.read_bytes()
+
+
+def _check(member: zipfile.ZipInfo) -> None:
+    name = member.filename
+    if "\\" in name or "\x00" in name or re.match("[A-Za-z]:", name) or PurePosixPath(name).is_absolute():
+        raise Untrustworthy(f"{name!r} is no plain path")
+    if ".." in PurePosixPath(name).parts:
+        raise Untrustworthy(f"{name!r} points out of the archive")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise Untrustworthy(f"{name!r} is a symbolic link")
+    if member.flag_bits & 0x1:
+        raise Untrustworthy(f"{name!r} is encrypted; unpack it, or download the export again")
+    if member.file_size > RATIO_FROM and member.file_size > MAX_RATIO * max(member.compress_size, 1):
+        raise Untrustworthy(f"{name!r} would unpack to {member.file_size:,} bytes from {member.compress_size:,}")

@@ -1,0 +1,112 @@
+"""LinkedIn: the official data export (a zip or its folder), and single public posts through the browser.
+
+LinkedIn shows a login page to whoever is not logged in; it is recognised and never stored. The export is the better
+way: it is complete, and needs no password.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import JsonValue
+
+from llm_engineering.domain.documents import Kind
+from llm_engineering.domain.errors import SourceError
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.links import canonical_link
+from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.features.archive import Untrustworthy, open_archive
+from llm_engineering.features.linkedin_export import BadRow, pages
+from llm_engineering.features.pages import judge, refused
+from llm_engineering.features.sources.source import Page, Skipped, Source, Target
+
+LOGIN = "https://www.linkedin.com/login"
+FIELDS = ("#username", "#password")
+SUBMIT = "button[type=submit]"
+READABLE = ("/posts/", "/pulse/", "/feed/update/")
+WALLS = ("/authwall", "/login", "/uas/login", "/checkpoint/", "/signup", "/404")
+_OURS = re.compile(r"https://(?:[a-z]{2,3}\.)?linkedin\.com/")  # not engineering.linkedin.com, which is a blog
+_PASSWORD = re.compile(r"<input[^>]+type=[\"']?password", re.IGNORECASE)
+_WALL = re.compile(r"class=[\"'][^\"']*\b(authwall|join-form|login__form)\b|id=[\"']authwall", re.IGNORECASE)
+POST_MARKS = (  # classes of what LinkedIn shows around the words of a post or an article
+    "article-main", "attributed-text-segment-list", "core-section-container", "feed-shared-update",
+    "main-feed-activity-card", "publisher-content", "reader-article", "update-components",
+)  # fmt: skip
+_POST = re.compile(rf"class=[\"'][^\"']*\b({'|'.join(POST_MARKS)})", re.IGNORECASE)
+
+
+def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
+    if target.link.startswith("file:"):
+        yield from _export(target)
+    elif not urlsplit(target.link).path.startswith(READABLE):
+        detail = "of LinkedIn only /posts/, /pulse/ and /feed/update/ links can be read, and the data export"
+        raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
+    else:
+        yield _post(target, reach)
+
+
+def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
+    """Of an export's path, or of a post."""
+    if address.startswith(("https://", "http://", "file:")):
+        return canonical(canonical_link(address))
+    return canonical_link(Path(address).expanduser().absolute().as_uri())
+
+
+def canonical(link: str) -> str:
+    """de.linkedin.com is linkedin.com, urn%3Ali is urn:li, and no query says what is shown."""
+    if not _OURS.match(link):
+        return link
+    return _OURS.sub("https://linkedin.com/", link).partition("?")[0].replace("%3A", ":")
+
+
+def _export(target: Target) -> Iterator[Page | Skipped]:
+    path = Path(unquote(urlsplit(target.link).path))
+    if not path.exists():
+        raise SourceError(target.link, Reason.MISSING_FILE, f"there is no {path}", retry=False)
+    try:
+        with open_archive(path) as archive:
+            yield from pages(archive)
+    except (Untrustworthy, BadRow) as error:
+        raise SourceError(target.link, Reason.BAD_ARCHIVE, str(error), retry=False) from None
+
+
+def _post(target: Target, reach: Reach) -> Page:
+    credentials = reach.credentials("linkedin")
+    if credentials is None:
+        detail = (
+            "set TWIN_LINKEDIN_USERNAME and TWIN_LINKEDIN_PASSWORD, or import the data export: - linkedin: export.zip"
+        )
+        raise SourceError(target.link, Reason.MISSING_CREDENTIALS, detail, retry=False)
+    browser = reach.browser()
+    fetched = browser.get(target.url)
+    if _is_wall(fetched):
+        browser.login(LOGIN, dict(zip(FIELDS, credentials, strict=True)), SUBMIT)
+        fetched = browser.get(target.url)
+    if _is_wall(fetched):
+        detail = "LinkedIn still asks to log in; import the data export instead: - linkedin: export.zip"
+        raise SourceError(target.link, Reason.LOGIN, detail, retry=False)
+    page, wall = judge(fetched, target)
+    if wall is not None and not _POST.search(fetched.text):
+        raise refused(target, wall)
+    kind = Kind.ARTICLE if "/pulse/" in target.link else Kind.POST
+    return page._replace(kind=kind, etag=None, last_modified=None, meta={**page.meta, "rung": "browser"})
+
+
+def _is_wall(fetched: Fetched) -> bool:
+    """Where LinkedIn sends strangers, or a page that has a form to log in and no post."""
+    if urlsplit(fetched.url).path.startswith(WALLS):
+        return True
+    form = _PASSWORD.search(fetched.text) or _WALL.search(fetched.text)
+    return bool(form) and not _POST.search(fetched.text)
+
+
+SOURCE = Source(
+    name="linkedin",
+    kind=Kind.POST,
+    crawl=crawl,
+    owns=lambda link: _OURS.match(link) is not None,
+    canonical=canonical,
+    link_of=link_of,
+    whole=True,
+)
