@@ -15,7 +15,7 @@ from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url
 from llm_engineering.infrastructure.fetchers.answers import check_status, redirect
 from llm_engineering.infrastructure.fetchers.network import Deadline, clock, guarded_client, honest_errors
 from llm_engineering.infrastructure.fetchers.politeness import Turns, backoff
-from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, one_line
+from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, about, one_line
 
 HEAD = 1024  # bytes, enough to see what a body is
 
@@ -82,10 +82,8 @@ class HttpFetcher:
             headers["If-None-Match"] = etag
         if last_modified:
             headers["If-Modified-Since"] = last_modified
-        try:
+        with about(url):
             return self._persist(url, headers, tuple(accept))
-        except Trouble as trouble:
-            raise trouble.about(url) from trouble
 
     def close(self) -> None:
         """Ends the waits of other threads too; what they were asking for raises SourceError."""

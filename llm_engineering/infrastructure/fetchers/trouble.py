@@ -1,5 +1,8 @@
 """What can go wrong on the way to a page, before it is known which link it happened to."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 
@@ -22,12 +25,18 @@ class Trouble(Exception):
         self.reason, self.detail, self.retry = reason, detail, retry
         self.again, self.wait, self.status = again, wait, status
 
-    def about(self, link: str) -> SourceError:
-        return SourceError(link, self.reason, one_line(self.detail), retry=self.retry)
-
 
 class OutOfTime(Exception):
     """The whole time for a link is used up."""
+
+
+@contextmanager
+def about(link: str) -> Iterator[None]:
+    """Trouble inside becomes SourceError of this link."""
+    try:
+        yield
+    except Trouble as trouble:
+        raise SourceError(link, trouble.reason, one_line(trouble.detail), retry=trouble.retry) from trouble
 
 
 def one_line(text: object, limit: int = 240) -> str:

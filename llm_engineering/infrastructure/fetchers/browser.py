@@ -1,0 +1,196 @@
+"""The last rung: a real headless Chromium that runs the page's scripts. See docs/crawling-politely.md."""
+
+import atexit
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.ports import Fetched
+from llm_engineering.infrastructure.fetchers import addresses
+from llm_engineering.infrastructure.fetchers.addresses import Guard
+from llm_engineering.infrastructure.fetchers.chromium import Running, find_browser
+from llm_engineering.infrastructure.fetchers.proxy import GuardedProxy
+from llm_engineering.infrastructure.fetchers.trouble import Trouble, about, one_line
+
+T = TypeVar("T")
+MAX_CHARACTERS = 20_000_000
+ABSENT = (
+    "no Chromium with its chromedriver found: apt install chromium chromium-driver, or set TWIN_CHROMIUM to the browser"
+)
+# Scrolls down and says how much there is; called until the answer stays the same.
+GROW = """
+window.scrollTo(0, document.documentElement.scrollHeight);
+return [document.documentElement.scrollHeight, document.getElementsByTagName('*').length,
+        (document.body || {textContent: ''}).textContent.length];
+"""
+# The HTTP status, or the name of the error when Chromium shows its own page instead, under the address that failed.
+ANSWER = """
+if (location.protocol === 'chrome-error:') return 'net::ERR_' + ((window.loadTimeDataRaw || {}).errorCode || 'FAILED');
+const navigation = performance.getEntriesByType('navigation')[0];
+return (navigation && navigation.responseStatus) || 200;
+"""
+NET_ERRORS = (  # the beginnings of Chromium's net::ERR_* names
+    ("NAME_", Reason.DNS, False),
+    ("CERT_", Reason.TLS, False),
+    ("SSL_", Reason.TLS, False),
+    ("TOO_MANY_REDIRECTS", Reason.REDIRECT_LOOP, False),
+    ("TIMED_OUT", Reason.TIMEOUT, True),
+    ("CONNECTION_TIMED_OUT", Reason.TIMEOUT, True),
+    ("INVALID_URL", Reason.BAD_LINK, False),
+    ("ABORTED", Reason.WRONG_TYPE, False),  # a download
+    ("", Reason.CONNECT, True),
+)
+
+
+class SeleniumBrowser:
+    """Plays `Browser`: one Chromium, started when first needed, one page at a time, gone after `close`.
+
+    All its requests, those of the page's scripts too, go through a proxy of ours that reaches only public addresses
+    and `allow_hosts`. Times in seconds: `page_seconds` until the document is there, `quiet_seconds` without growth
+    until it counts as whole, at most `grow_seconds` of scrolling.
+    """
+
+    def __init__(
+        self,
+        chromium: Path | None = None,
+        *,
+        allow_hosts: Sequence[str] = (),
+        resolve: addresses.Resolve = addresses.resolve,
+        page_seconds: float = 30.0,
+        quiet_seconds: float = 1.0,
+        grow_seconds: float = 30.0,
+    ) -> None:
+        self._chromium = chromium
+        self._guard = Guard(allow_hosts=allow_hosts, resolve=resolve)
+        self._page, self._quiet, self._grow = page_seconds, quiet_seconds, grow_seconds
+        self._one_at_a_time = threading.RLock()
+        self._running: Running | None = None
+        self._proxy: GuardedProxy | None = None
+
+    def get(self, url: str) -> Fetched:
+        """The page's HTML after its scripts ran and it stopped growing. Raises SourceError."""
+        with self._one_at_a_time, about(url):
+            self._guard.check(url)
+            return self._surviving_a_crash(lambda: self._read(url))
+
+    def login(self, url: str, fields: dict[str, str], submit: str) -> None:
+        """Fill the form at `url` (CSS selector -> text) and press `submit`. Raises SourceError(LOGIN) if there is no
+        such form, or it is still there afterwards."""
+        with self._one_at_a_time, about(url):
+            self._guard.check(url)
+            self._surviving_a_crash(lambda: self._fill(url, fields, submit))
+
+    def close(self) -> None:
+        with self._one_at_a_time:
+            if self._running is not None:
+                self._running.stop()
+            if self._proxy is not None:
+                self._proxy.close()
+            self._running = self._proxy = None
+            atexit.unregister(self.close)
+
+    # --- one page -------------------------------------------------------------------------------------------
+
+    def _read(self, url: str) -> Fetched:
+        driver = self._open(url)
+        self._until_quiet()
+        status = self._checked_answer()
+        html, here = driver.page_source, driver.current_url
+        if len(html) > MAX_CHARACTERS:
+            raise Trouble(Reason.TOO_LARGE, f"the page grew above {MAX_CHARACTERS:,} characters", retry=False)
+        return Fetched(here, status, "text/html", html, html.encode("utf-8", "replace"))
+
+    def _open(self, url: str):
+        driver = self._started().driver
+        self._proxy.refusals.clear()
+        driver.get(url)
+        return driver
+
+    def _until_quiet(self) -> None:
+        size, driver = None, self._running.driver
+        end = time.monotonic() + self._grow
+        quiet_since = now = time.monotonic()
+        while now < end and now - quiet_since < self._quiet:
+            if (found := driver.execute_script(GROW)) != size:
+                size, quiet_since = found, time.monotonic()
+            time.sleep(min(0.1, self._quiet / 4))
+            now = time.monotonic()
+
+    def _checked_answer(self) -> int:
+        """The status of where the browser ended up; the proxy's refusal looks like a plain 403 to the browser."""
+        driver = self._running.driver
+        if refused := self._proxy.refusals.get(urlsplit(driver.current_url).hostname or ""):
+            raise refused
+        status = driver.execute_script(ANSWER)
+        if isinstance(status, str):
+            raise self._load_error(status)
+        if status in (404, 410):
+            raise Trouble(Reason.NOT_FOUND, f"HTTP {status}", retry=False)
+        if status >= 400:
+            again = status == 429 or 500 <= status < 600
+            raise Trouble(Reason.HTTP_ERROR, f"HTTP {status} in the browser", retry=again)
+        return status
+
+    def _fill(self, url: str, fields: dict[str, str], submit: str) -> None:
+        from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+        from selenium.webdriver.common.by import By
+
+        driver = self._open(url)
+        self._until_quiet()
+        self._checked_answer()
+        try:
+            for selector, text in fields.items():
+                field = driver.find_element(By.CSS_SELECTOR, selector)
+                field.clear()
+                field.send_keys(text)
+            driver.find_element(By.CSS_SELECTOR, submit).click()
+        except (NoSuchElementException, StaleElementReferenceException) as error:
+            wanted = ", ".join((*fields, submit))
+            raise Trouble(Reason.LOGIN, f"the page has no such form ({wanted})", retry=False) from error
+        self._until_quiet()
+        if all(driver.find_elements(By.CSS_SELECTOR, selector) for selector in fields):
+            raise Trouble(Reason.LOGIN, "the login form is still there; check the name and password", retry=False)
+
+    # --- one browser ----------------------------------------------------------------------------------------
+
+    def _started(self) -> Running:
+        if self._running is None:
+            found = find_browser(self._chromium)
+            if found is None:
+                raise Trouble(Reason.BROWSER, ABSENT, retry=False)
+            self._proxy = self._proxy or GuardedProxy(self._guard)
+            atexit.register(self.close)  # the last net, for programs that forget to close
+            self._running = Running(found, proxy=self._proxy.address, page_seconds=self._page)
+        return self._running
+
+    def _surviving_a_crash(self, work: Callable[[], T]) -> T:
+        """Once more in a fresh browser when this one has gone; a second crash is the page's doing, or the machine's."""
+        from selenium.common.exceptions import TimeoutException, WebDriverException
+        from urllib3.exceptions import HTTPError
+
+        for last in (False, True):
+            try:
+                return work()
+            except TimeoutException as error:
+                raise Trouble(Reason.TIMEOUT, f"no document within {self._page:g} s", retry=True) from error
+            except (WebDriverException, HTTPError, ConnectionError) as error:
+                words = one_line(getattr(error, "msg", None) or error)
+                if "net::ERR_" in words:
+                    raise self._load_error(words) from error
+                if self._running is not None:
+                    self._running.stop()
+                    self._running = None
+                if last:
+                    raise Trouble(Reason.BROWSER, f"the browser crashed twice: {words}", retry=True) from error
+        raise AssertionError("two tries, each returns or raises")
+
+    def _load_error(self, words: str) -> Trouble:
+        if self._proxy.refusals:
+            return next(reversed(self._proxy.refusals.values()))
+        name = words.partition("net::ERR_")[2].partition(" ")[0].removeprefix("ERR_")
+        reason, retry = next((reason, retry) for start, reason, retry in NET_ERRORS if name.startswith(start))
+        return Trouble(reason, f"the browser says net::ERR_{name}", retry=retry)

@@ -1,0 +1,113 @@
+"""A forward proxy on loopback that lets a browser reach only what the guard allows, whatever its pages ask for."""
+
+import http.client
+import io
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.trouble import Trouble
+
+IDLE = 30.0  # seconds without a byte, after which a connection is given up
+DROPPED = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*: they end here
+
+
+class GuardedProxy:
+    """Listens until closed. The browser gives it names, so it is the proxy that looks them up, once, and connects to
+    an address that was checked. `refusals` keeps why a host was not reached."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.refusals: dict[str, Trouble] = {}
+        self._server = _Server(("127.0.0.1", 0), _Conversation)
+        self._server.connect = lambda host, port: self._connect(guard, host, port)
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="browser-proxy", daemon=True).start()
+
+    def _connect(self, guard: Guard, host: str, port: int) -> socket.socket:
+        try:
+            [address, *_others] = guard.addresses(host, port)
+            return socket.create_connection((address, port), timeout=IDLE)
+        except Trouble as trouble:
+            self.refusals[host] = trouble
+            raise
+        except OSError as error:
+            self.refusals[host] = Trouble(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
+            raise
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    connect: Callable[[str, int], socket.socket]
+
+
+class _Conversation(socketserver.StreamRequestHandler):
+    """One connection of the browser: a tunnel, or one plain request."""
+
+    timeout = IDLE
+
+    def handle(self) -> None:
+        try:
+            method, target, version = self.rfile.readline(65536).decode("latin-1").split()
+            headers = http.client.parse_headers(self.rfile)
+        except (ValueError, http.client.HTTPException, OSError):
+            return
+        try:
+            if method == "CONNECT":
+                parts = urlsplit(f"//{target}")
+                with self.server.connect(parts.hostname or "", parts.port or 443) as far:
+                    self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    self._both_ways(far)
+            else:
+                parts = checked_url(target, ("http",))
+                with self.server.connect(parts.hostname, port_of(parts)) as far:
+                    far.sendall(self._request(method, parts, version, headers))
+                    _pour(far, self.connection)
+        except Trouble as trouble:
+            self._refuse("403 Forbidden", trouble.detail)
+        except (OSError, ValueError) as error:
+            self._refuse("502 Bad Gateway", str(error))
+
+    def _request(self, method: str, parts, version: str, headers: http.client.HTTPMessage) -> bytes:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        kept = [f"{name}: {value}" for name, value in headers.items() if not _ends_here(name)]
+        head = "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close"]) + "\r\n\r\n"
+        return head.encode("latin-1") + self.rfile.read(int(headers.get("Content-Length") or 0))
+
+    def _both_ways(self, far: socket.socket) -> None:
+        back = threading.Thread(target=_pour, args=(far, self.connection), daemon=True)
+        back.start()
+        _pour(self.connection, far)
+        back.join(IDLE)
+
+    def _refuse(self, status: str, why: str) -> None:
+        body = why.encode()
+        head = (
+            f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        try:
+            self.wfile.write(head.encode() + body)
+        except OSError:
+            return  # the browser has gone, or the tunnel was open already
+
+
+def _ends_here(name: str) -> bool:
+    return name.lower() in DROPPED or name.lower().startswith("proxy-")
+
+
+def _pour(source: socket.socket, target: socket.socket) -> None:
+    """Until the source ends or falls silent, or the target is gone; then the target is told that nothing follows."""
+    try:
+        while data := source.recv(io.DEFAULT_BUFFER_SIZE * 8):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
