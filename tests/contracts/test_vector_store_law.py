@@ -13,6 +13,8 @@ from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.errors import EmbeddingMismatch, StoreLocked
 from llm_engineering.domain.ids import stable_id
 
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
 SIZE = 8
 SPEC = IndexSpec(embedding=EmbeddingSpec(model_id="hashing", size=SIZE))
 OTHER = IndexSpec(embedding=EmbeddingSpec(model_id="hashing", size=16))
@@ -28,8 +30,9 @@ def edge_store(folder):
 
 
 def memory_store():
-    from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore
     from qdrant_client import QdrantClient
+
+    from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore
 
     return QdrantVectorStore(QdrantClient(":memory:"))
 
@@ -71,7 +74,8 @@ def name(i: int) -> str:
 
 def passage(i: int, *, document: int | None = None, text: str | None = None, version: str = "v1", **other) -> Chunk:
     document = i // 4 if document is None else document
-    text = f"passage {name(i)} speaks of {COLOURS[i % 5]} things" if text is None else text
+    text = f"passage {name(i)} speaks of {COLOURS[i % 5]} things" + " indeed" * i if text is None else text
+    # no two are equally long: engines rank equal scores each their own way
     document_id = stable_id("document", str(document))
     author = Author(name=f"Author {document % 3}")
     fields = {
