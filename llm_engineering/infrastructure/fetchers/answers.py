@@ -32,7 +32,7 @@ def check_status(response, *, conditional: bool) -> None:
     if status == 401:
         raise Trouble(Reason.LOGIN, "HTTP 401, the page asks for a login", retry=False, status=status)
     again = status in AGAIN
-    raise Trouble(Reason.HTTP_ERROR, f"HTTP {status}", retry=again or status >= 500, again=again, status=status)
+    raise Trouble(Reason.HTTP_ERROR, f"HTTP {status}", retry=again or 500 <= status < 600, again=again, status=status)
 
 
 def _come_back_later(status: int, header: str | None) -> Trouble:

@@ -254,7 +254,11 @@ def _mostly(body: bytes, charset: str, broken: float) -> str | None:
 
 
 def _guess(body: bytes) -> str | None:
+    """charset-normalizer's, except that between equals the Western charset wins, as in browsers."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(body[:GUESS_BYTES]).best()
-    return best.encoding if best else None
+    found = list(from_bytes(body[:GUESS_BYTES]))
+    if not found:
+        return None
+    equals = [one for one in found if (one.chaos, one.coherence) == (found[0].chaos, found[0].coherence)]
+    return "cp1252" if any("cp1252" in one.could_be_from_charset for one in equals) else found[0].encoding

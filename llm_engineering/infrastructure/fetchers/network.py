@@ -54,11 +54,21 @@ def clock(deadline: Deadline | None) -> Iterator[None]:
         DEADLINE.reset(token)
 
 
-def _seconds(timeout: float | None) -> float | None:
+@contextmanager
+def _limited(timeout: float | None) -> Iterator[float | None]:
+    """The seconds to wait for one thing: the timeout, or what is left of the whole; OutOfTime when that was it."""
+    import httpcore
+
     deadline = DEADLINE.get()
     if deadline is None:
-        return timeout
-    return deadline.left() if timeout is None else min(timeout, deadline.left())
+        yield timeout
+        return
+    seconds = deadline.left()
+    try:
+        yield seconds if timeout is None else min(timeout, seconds)
+    except httpcore.TimeoutException:
+        deadline.left()
+        raise
 
 
 class GuardedNetwork:
@@ -73,13 +83,12 @@ class GuardedNetwork:
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None) -> "TimedStream":
         import httpcore
 
-        addresses = in_time(lambda: self._guard.addresses(host, port), _seconds(timeout))
+        with _limited(timeout) as seconds:
+            addresses = in_time(lambda: self._guard.addresses(host, port), seconds)
         for last, address in enumerate(addresses, start=1 - len(addresses)):
             try:
-                stream = self._plain.connect_tcp(
-                    address, port, timeout=_seconds(timeout), local_address=local_address, socket_options=socket_options
-                )
-                return TimedStream(stream)
+                with _limited(timeout) as seconds:
+                    return TimedStream(self._plain.connect_tcp(address, port, seconds, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if last == 0:
                     raise
@@ -99,10 +108,12 @@ class TimedStream:
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _seconds(timeout))
+        with _limited(timeout) as seconds:
+            return self._stream.read(max_bytes, seconds)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _seconds(timeout))
+        with _limited(timeout) as seconds:
+            self._stream.write(buffer, seconds)
 
     def close(self) -> None:
         self._stream.close()
@@ -111,7 +122,8 @@ class TimedStream:
         import httpcore
 
         try:
-            return TimedStream(self._stream.start_tls(ssl_context, server_hostname, _seconds(timeout)))
+            with _limited(timeout) as seconds:
+                return TimedStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
         except httpcore.ConnectError as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
@@ -157,6 +169,10 @@ def honest_errors() -> Iterator[None]:
         raise Trouble(Reason.TIMEOUT, "connected, but no answer in time", retry=True, again=True) from error
     except httpx.ConnectError as error:
         raise Trouble(Reason.CONNECT, f"no connection: {error}", retry=True, again=True) from error
+    except (httpx.InvalidURL, httpx.RemoteProtocolError) as error:
+        if isinstance(error, httpx.InvalidURL) or "location header" in str(error):  # httpx looks ahead
+            raise Trouble(Reason.BAD_LINK, f"redirects to what is no link: {error}", retry=False) from error
+        raise Trouble(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
     except httpx.TransportError as error:
         raise Trouble(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
 
