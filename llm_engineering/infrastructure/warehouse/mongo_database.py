@@ -1,6 +1,8 @@
 """One MongoDB database: the connection, its collections, and what its errors mean."""
 
+import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,7 @@ from llm_engineering.infrastructure.warehouse.rows import feed_id
 
 SCHEMA_VERSION = 1
 DATABASE = "llm_twin"  # when the URL names none
+BUSY_SECONDS = 30  # a write tries again for so long while others write the same documents
 SELECT_MS = 5000  # to find the primary, unless the URL says serverSelectionTimeoutMS
 
 # codes: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
@@ -83,9 +86,22 @@ class MongoDatabase:
         return about["feed"]
 
     def transaction(self, write: Callable[[Any], Any]) -> Any:
-        """All of it, or nothing. `write(session)` runs again when another writer was faster."""
+        """All of it, or nothing. `write(session)` runs again when another writer was faster, for some `BUSY_SECONDS`,
+        and once when the connection broke."""
+        from pymongo.errors import ConnectionFailure, PyMongoError
+
+        deadline, broken = time.monotonic() + BUSY_SECONDS, 0
         with self.explained(), self._client.start_session() as session:
-            return session.with_transaction(write)
+            while True:
+                try:
+                    with session.start_transaction():
+                        return write(session)
+                except PyMongoError as error:
+                    broken += isinstance(error, ConnectionFailure)
+                    again = error.has_error_label("TransientTransactionError") and broken < 2
+                    if not again or time.monotonic() > deadline:
+                        raise
+                    time.sleep(random.uniform(0, 0.02))  # so that two writers do not collide again
 
     def close(self) -> None:
         self._client.close()
@@ -97,7 +113,7 @@ class MongoDatabase:
         try:
             yield
         except OperationFailure as error:
-            raise self._explain(error.code, _details(error)) from error
+            raise self._explain(*_reason(error)) from error
         except InvalidOperation as error:
             raise StoreUnavailable(f"{self.where}: the warehouse was closed; open it again ({error})") from error
         except PyMongoError as error:
@@ -126,10 +142,12 @@ class MongoDatabase:
         return StoreUnavailable(f"{self.where} refused ({message})")
 
 
-def _details(error) -> str:
-    """A bulk write hides its reason one level down."""
+def _reason(error) -> tuple[int | None, str]:
+    """Code and message. A bulk write hides its own one level down."""
     errors = (error.details or {}).get("writeErrors") or []
-    return errors[0].get("errmsg", str(error)) if errors else str(error).partition(", full error:")[0]
+    if errors:
+        return errors[0].get("code"), errors[0].get("errmsg", "")
+    return error.code, str(error).partition(", full error:")[0]
 
 
 def redacted(url: str) -> str:
