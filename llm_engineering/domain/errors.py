@@ -1,7 +1,7 @@
 """Everything this platform raises on purpose. Each message says what, where and what to do."""
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.reports import CrawlReport
+from llm_engineering.domain.reports import CrawlReport, FeatureReport
 
 
 class LLMTwinError(Exception):
@@ -42,6 +42,19 @@ class TooFewRead(LLMTwinError):
     Everything that was read is stored and recorded; `report` says what that was."""
 
     def __init__(self, message: str, report: CrawlReport | None = None) -> None:
+        super().__init__(message, report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class TooFewIndexed(LLMTwinError):
+    """Nothing was left of most documents after cleaning, so the step must not look green.
+
+    The others are published, and the next run tries these again; `report` says what was done."""
+
+    def __init__(self, message: str, report: FeatureReport | None = None) -> None:
         super().__init__(message, report)
         self.report = report
 

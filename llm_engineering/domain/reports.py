@@ -63,3 +63,4 @@ class FeatureReport(Noun):
     seconds_loading: float = 0.0
     started_at: datetime
     seconds: float = 0.0
+    red: str = ""  # why this run is red, if it is

@@ -1,0 +1,192 @@
+"""Texts into vectors: any sentence-transformers model, or hashed words where no model is wanted."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from llm_engineering.domain.chunks import EmbeddingSpec
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.infrastructure.model_files import canonical_id, local_folder, read_spec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_WORD = re.compile(r"\w+")
+_COUNTED_TOGETHER = 256  # texts per call of the tokenizer, which keeps every token of a call in memory
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model by its hub id or folder; `all-MiniLM-L6-v2` comes with an installed package.
+
+    Nothing is loaded until it is needed: `spec` and `count_tokens` read the model's small files, only `embed` loads
+    torch. `precision` "auto" is bfloat16 on GPUs and on CPUs that compute in it (AMX-BF16, AVX512-BF16), where it
+    is several times as fast with a cosine error below 1e-3, and float32 elsewhere. Raises ConfigError when the model
+    cannot be had.
+    """
+
+    def __init__(self, model_id: str, precision: str = "auto") -> None:
+        if not model_id.strip():
+            raise ConfigError("TWIN_EMBEDDER is empty: use all-MiniLM-L6-v2, a hub id, a model folder or hashing:256")
+        if precision not in PRECISIONS:
+            raise ConfigError(f"TWIN_EMBEDDER_PRECISION={precision}: use {', '.join(PRECISIONS)}")
+        self.model_id, self.precision = canonical_id(model_id.strip()), precision
+        self._lock = Lock()
+
+    @cached_property
+    def spec(self) -> EmbeddingSpec:
+        folder = self._folder
+        spec = read_spec(self.model_id, folder) if folder else None
+        if spec is not None:
+            return spec
+        model = self._model
+        size = model.get_embedding_dimension()
+        limit = model.max_seq_length or model.tokenizer.model_max_length
+        if not size or not limit or limit > 1_000_000:  # transformers writes "no limit" as 1e30
+            raise ConfigError(f"TWIN_EMBEDDER={self.model_id}: it does not say its vector size and its token limit")
+        return EmbeddingSpec(model_id=self.model_id, size=size, max_tokens=limit)
+
+    def embed(self, texts: Sequence[str]) -> "np.ndarray":
+        """(len(texts), spec.size) float32, rows of unit length. Longer texts are cut at `spec.max_tokens`."""
+        import numpy as np
+
+        if not texts:
+            return np.empty((0, self.spec.size), np.float32)
+        model = self._model
+        with self._lock:
+            rows = model.encode(
+                [_sound(text) for text in texts],
+                batch_size=128 if model.device.type == "cuda" else 8 if self._in_bfloat16 else 32,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+        return _unit_length(np.asarray(rows, np.float32))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        counts: list[int] = []
+        for at in range(0, len(texts), _COUNTED_TOGETHER):
+            batch = [_sound(text) for text in texts[at : at + _COUNTED_TOGETHER]]
+            counts += [len(encoding) for encoding in self._tokenizer.encode_batch_fast(batch)]
+        return counts
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        return local_folder(self.model_id)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """A copy of the model's own, which neither cuts nor pads."""
+        from tokenizers import Tokenizer
+
+        file = self._folder / "tokenizer.json" if self._folder else None
+        if file and file.is_file():
+            try:
+                tokenizer = Tokenizer.from_file(str(file))
+            except Exception as error:  # tokenizers raises nothing narrower
+                raise self._unusable(f"{file} is damaged: {error}") from error
+        else:
+            fast = getattr(self._model.tokenizer, "backend_tokenizer", None)
+            if fast is None:
+                raise self._unusable("it has no fast tokenizer (tokenizer.json)")
+            tokenizer = Tokenizer.from_str(fast.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ConfigError(
+                f"TWIN_EMBEDDER={self.model_id} needs the ml group ({error}): poetry install --with ml, "
+                "or set TWIN_EMBEDDER=hashing:256"
+            ) from error
+        if self._folder is None and self.model_id.startswith(("/", ".", "~")):
+            raise self._unusable("there is no such folder")
+        try:
+            model = SentenceTransformer(str(self._folder or self.model_id))
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise self._unusable(str(error).strip().partition("\n")[0]) from error
+        return model.to(dtype=_dtype(self.precision, model.device.type))
+
+    @property
+    def _in_bfloat16(self) -> bool:
+        return "bfloat16" in str(self._model.dtype)
+
+    def _unusable(self, why: str) -> ConfigError:
+        offline = " HF_HUB_OFFLINE is set, so nothing is downloaded." if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+        return ConfigError(
+            f"TWIN_EMBEDDER={self.model_id} cannot be loaded: {why}.{offline} Check the id or the folder, be online "
+            "for the first use, or use all-MiniLM-L6-v2, which comes with the ml group"
+        )
+
+
+class HashingEmbedder:
+    """Words hashed into `size` signed buckets (Weinberger et al., "Feature Hashing for Large Scale Multitask
+    Learning", 2009), weighted by the root of their count. No model, the same everywhere; finds words, not meanings."""
+
+    def __init__(self, size: int = 256) -> None:
+        if not 8 <= size <= 65_536:
+            raise ConfigError(f"TWIN_EMBEDDER=hashing:{size}: use a size between 8 and 65536, as hashing:256")
+        self.spec = EmbeddingSpec(model_id="hashing", size=size, max_tokens=256)
+
+    def embed(self, texts: Sequence[str]) -> "np.ndarray":
+        import numpy as np
+
+        rows = np.zeros((len(texts), self.spec.size), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            hashes = np.fromiter((_word_hash(word) for word in _WORD.findall(text.lower())), np.uint64)
+            buckets = (hashes >> np.uint64(1)) % np.uint64(self.spec.size)
+            signs = 1.0 - 2.0 * (hashes & np.uint64(1)).astype(np.float64)
+            sums = np.bincount(buckets.astype(np.int64), signs, minlength=self.spec.size)
+            row[:] = np.sign(sums) * np.sqrt(np.abs(sums))
+        return _unit_length(rows)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Words, and two as the special tokens other encoders add."""
+        return [len(_WORD.findall(text)) + 2 for text in texts]
+
+
+@lru_cache(maxsize=100_000)
+def _word_hash(word: str) -> int:
+    """Of the word alone, not of the process."""
+    data = word.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _unit_length(rows: "np.ndarray") -> "np.ndarray":
+    """A row without direction (no word in the text) becomes the first axis, so that every row can be compared."""
+    import numpy as np
+
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[lengths[:, 0] == 0, 0] = 1.0
+    return rows / np.where(lengths == 0, 1.0, lengths)
+
+
+def _sound(text: str) -> str:
+    """A lone surrogate cannot be encoded, and the tokenizer would refuse the whole batch."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def _dtype(precision: str, device: str) -> Any:
+    import torch
+
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" or (device == "cpu" and _cpu_computes_bfloat16()) else "float32"
+    return getattr(torch, precision)
+
+
+def _cpu_computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Only Linux says so without torch; elsewhere float32 is right, if slower."""
+    try:
+        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return bool(re.search(r"\b(?:amx_bf16|avx512_bf16)\b", flags))
