@@ -14,6 +14,7 @@ from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.ports import Ledger
+from llm_engineering.features.crawl import OURS, REST
 
 SHOWN = 200  # rows of the table; --json has all
 LOST = (Outcome.FAILED, Outcome.DEAD)
@@ -84,7 +85,7 @@ def dead_letters(ledger: Ledger, author_id: str | None = None) -> Iterator[Ledge
 def advice(entry: LedgerEntry) -> str:
     if entry.reason is None:
         return ""
-    again = "" if entry.outcome == Outcome.FAILED else "; then --retry-failed"
+    again = "" if entry.outcome == Outcome.FAILED or entry.reason in OURS else "; then --retry-failed"
     return ADVICE[entry.reason] + again
 
 
@@ -125,7 +126,10 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
     if not lost:
         console.print("No dead letters.")
         return
-    console.print(f"\n[bold]Dead letters: {lost}[/] (`failed` is asked again by every run, `dead` by --retry-failed)")
+    console.print(f"\n[bold]Dead letters: {lost}[/]")
+    console.print(
+        f"Every run asks `failed` ones again; `dead` ones --retry-failed does, or a run {REST.days} days later."
+    )
     for _, entry in zip(range(SHOWN), letters, strict=False):
         why = f"{entry.reason}: {entry.detail}" if entry.detail else str(entry.reason)
         console.print(f"\n[bold]{escape(entry.link)}[/]", soft_wrap=True)

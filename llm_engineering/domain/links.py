@@ -73,7 +73,7 @@ def is_host(link: str, *hosts: str) -> bool:
 
 
 def _bad(url: str, why: str) -> SourceError:
-    shown = url.strip().encode("utf-8", "backslashreplace").decode()[:500]
+    shown = re.sub(r"//[^/?#]*@", "//...@", url.strip()).encode("utf-8", "backslashreplace").decode()[:500]
     return SourceError(shown, Reason.BAD_LINK, why, retry=False)
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC
 from threading import Lock
 
-from pydantic import JsonValue
-
 from llm_engineering.domain.documents import Author, Document
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
@@ -74,7 +72,7 @@ def document_of(page: Page, task: Task, author: Author) -> Document:
         media_type=page.media_type,
         encoding=page.encoding,
         body=storable(page.body),
-        meta={key: _storable_json(value) for key, value in page.meta.items()},
+        meta=_storable_json(page.meta),
     )
 
 
@@ -89,7 +87,7 @@ def storable(text: str) -> str:
     return text
 
 
-def _storable_json(value: JsonValue) -> JsonValue:
+def _storable_json(value):
     match value:
         case str():
             return storable(value)
