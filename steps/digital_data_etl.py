@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Annotated
 
 from zenml import step
@@ -6,15 +7,19 @@ from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.reports import CrawlReport
 from llm_engineering.features.config import EtlConfig
 from llm_engineering.features.crawl import crawl_author
-from steps.run_record import crawl_on_record
+from steps.run_record import CRAWL_REPORT, on_record
 from steps.watching import stopping, tell
 
 
 @step(enable_cache=False)
-def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[CrawlReport, "crawl_report"]:
+def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[CrawlReport, CRAWL_REPORT]:
     """Read the links of the config's one author into the warehouse. Red when fewer were read than the config allows."""
     [author] = config.authors
-    with crawl_on_record(author.name) as finished, open_platform() as twin, twin.reach(config) as reach:
+    with (
+        on_record(CRAWL_REPORT, partial(CrawlReport, author=author.name)) as finished,
+        open_platform() as twin,
+        twin.reach(config) as reach,
+    ):
         return finished(
             crawl_author(
                 author,

@@ -194,9 +194,18 @@ def embedder(settings: Settings) -> str:
 
 
 def browser(settings: Settings) -> str:
-    from llm_engineering.infrastructure.fetchers.browser import find_chromium
+    from llm_engineering.infrastructure.fetchers.chromium import find_browser
 
-    return str(find_chromium(settings.chromium))
+    found = find_browser(settings.chromium)
+    if found is None:
+        raise Trouble(
+            "no Chromium or Chrome with its driver: pages that need JavaScript cannot be read",
+            "apt install chromium chromium-driver, or set TWIN_CHROMIUM",
+        )
+    program, driver = found.versions()
+    if not (program and driver):
+        raise Trouble(f"{found.binary} or {found.driver} does not start", "install it again, or set TWIN_CHROMIUM")
+    return f"{program} with {driver}"
 
 
 def git(_: Settings) -> str:

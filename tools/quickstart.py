@@ -1,0 +1,117 @@
+"""`make quickstart`: the whole way once, on the project's own sample. No network, key, GPU, browser or model hub."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlConfig, FetchConfig, LinkSpec
+from llm_engineering.settings import load_settings
+from tools.sample_site import PORT, SAMPLE, sample_site
+
+BLOGGER, NOTE_TAKER = "Mira Halloran", "Jonas Reyes"
+PASSAGES = 3
+QUESTION = "Why is my processor not faster with more cores?"
+
+
+@click.command()
+@click.option("--question", default=QUESTION, show_default=True)
+@click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
+def quickstart(question: str, debug: bool) -> None:
+    """Crawl the sample, build the index, ask one question."""
+    try:
+        sys.exit(walk(question, debug=debug))
+    except LLMTwinError as error:
+        if debug:
+            raise
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def walk(question: str, *, debug: bool = False) -> int:
+    """The exit code. A second walk finds everything unchanged."""
+    from tools.run import run_and_show
+
+    home = load_settings().home
+    with sample_site() as site:
+        click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
+        if not site.endswith(f":{PORT}"):
+            click.echo(f"   (port {PORT} is taken, so these links are new ones to the warehouse)")
+        config = sample_config(site, make_repository(home))
+        switches = {"revalidate": True, "retry_failed": False, "rebuild": False}
+        if code := run_and_show("end_to_end_data", config, switches, debug=debug):
+            return code
+    click.echo(f"\n2. Asking: {question}\n")
+    show_passages(question)
+    click.echo(NEXT.format(blogger=BLOGGER, taker=NOTE_TAKER))
+    return 0
+
+
+def show_passages(question: str) -> None:
+    from rich.console import Console
+
+    from llm_engineering.bootstrap import open_platform
+    from tools.ask import ask, show
+
+    with open_platform() as twin:
+        show(ask(question, twin, limit=PASSAGES), Console(highlight=False))
+
+
+def sample_config(site: str, repository: Path | None) -> EndToEndConfig:
+    """The sitemap names every page; some of them are named again, with tracking links, and are still one document."""
+    again = f"{site}/posts/why-cpus-wait.html?utm_source=newsletter&utm_medium=email"
+    links = [
+        LinkSpec(source="web_article", address=f"{site}/sitemap.xml"),
+        LinkSpec(source="web_article", address=f"{site}/feed.xml"),
+        LinkSpec(address=again),
+    ]
+    if repository:
+        links.append(LinkSpec(source="github", address=repository.as_uri()))
+    notes = LinkSpec(source="local_files", address=str(SAMPLE / "notes"))
+    host = site.removeprefix("http://")
+    return EndToEndConfig(
+        etl=EtlConfig(
+            authors=(
+                AuthorConfig(name=BLOGGER, links=tuple(links)),
+                AuthorConfig(name=NOTE_TAKER, links=(notes,)),
+            ),
+            browser=False,
+            fetch=FetchConfig(allow_hosts=(host,), per_host=8),
+        )
+    )
+
+
+def make_repository(home: Path) -> Path | None:
+    """A git repository with one commit, the same on every machine; None where there is no git."""
+    git = shutil.which("git")
+    if git is None:
+        click.echo("   (git is not installed, so the repository is left out)")
+        return None
+    folder = home.absolute() / "sample" / "tokenrate"
+    if not (folder / ".git").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(SAMPLE / "repository", folder, ignore=shutil.ignore_patterns("__pycache__"))
+        who = {"NAME": BLOGGER, "EMAIL": "mira@example.org", "DATE": "2026-04-06T22:00:00+00:00"}
+        people = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
+        nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+        for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "An upper limit"]):
+            subprocess.run([git, *command], cwd=folder, env=os.environ | people | nobody, check=True)
+    return folder
+
+
+NEXT = """
+What to do next
+  poe ask "your question"                ask again; everything is in the warehouse and in the index now
+  poe dashboard                          the run, its steps and its report
+  python -m tools.sample_site            serve the sample blog, so that its links open
+  configs/digital_data_etl.yaml          put your own authors there, then: poe run-etl && poe run-features
+  poe forget --author "{blogger}"    remove the sample again (and: poe forget --author "{taker}")
+(make TASK instead of poe TASK where Poetry is not installed; options go into ARGS="…")"""
+
+
+if __name__ == "__main__":
+    quickstart()
