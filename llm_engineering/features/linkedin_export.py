@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.features.archive import Archive, Untrustworthy
-from llm_engineering.features.sources.source import Page, Skipped
+from llm_engineering.features.source import Page, Skipped
 
 DATES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%m/%d/%y, %I:%M %p",
          "%m/%d/%Y %H:%M", "%m/%d/%Y")  # fmt: skip

@@ -5,7 +5,7 @@ import base64
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched, Reach
-from llm_engineering.features.sources.source import Page, Target
+from llm_engineering.features.source import Page, Target
 from llm_engineering.features.walls import Seen, Wall, wall_of
 
 HTML = ("text/html", "application/xhtml+xml")

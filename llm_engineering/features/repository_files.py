@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from llm_engineering.features.sources.source import Skipped
+from llm_engineering.features.source import Skipped
 
 VENDORED = (
     ".bundle", ".eggs", ".git", ".gradle", ".hg", ".idea", ".mypy_cache", ".next", ".nuxt", ".pytest_cache",

@@ -16,7 +16,7 @@ from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Reach
-from llm_engineering.features.sources.source import Page, Source, Target
+from llm_engineering.features.source import Page, Source, Target
 
 MODULE = "langchain_community.document_loaders"
 _PACKAGE = re.compile(r"pip install (?:-U |--upgrade |-q )*[`'\"]?([A-Za-z0-9._\[\]-]+)|No module named '([^']+)'")

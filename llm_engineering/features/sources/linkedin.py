@@ -19,7 +19,7 @@ from llm_engineering.domain.ports import Fetched, Reach
 from llm_engineering.features.archive import Untrustworthy, open_archive
 from llm_engineering.features.linkedin_export import BadRow, pages
 from llm_engineering.features.pages import judge, refused
-from llm_engineering.features.sources.source import Page, Skipped, Source, Target
+from llm_engineering.features.source import Page, Skipped, Source, Target
 
 LOGIN = "https://www.linkedin.com/login"
 FIELDS = ("#username", "#password")

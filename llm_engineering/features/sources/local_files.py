@@ -20,7 +20,7 @@ from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Reach
-from llm_engineering.features.sources.source import Page, Skipped, Source, Target
+from llm_engineering.features.source import Page, Skipped, Source, Target
 
 MEDIA_TYPES = {
     ".md": "text/markdown",

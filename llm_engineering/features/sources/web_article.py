@@ -10,7 +10,7 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ports import Reach
 from llm_engineering.features.feeds import links_at
 from llm_engineering.features.pages import read_page
-from llm_engineering.features.sources.source import Page, Source, Target
+from llm_engineering.features.source import Page, Source, Target
 
 
 def crawl(target: Target, reach: Reach) -> Iterator[Page]:
