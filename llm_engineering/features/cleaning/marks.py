@@ -7,7 +7,6 @@ They are text to the extractor, and `render` turns them back into Markdown.
 """
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -34,8 +33,14 @@ _INLINE_CODE = {"code", "kbd", "samp", "tt"}
 class Marked(NamedTuple):
     """What the marks in a tree stand for."""
 
-    links: list[str]
+    base: str  # what links are relative to; "" when nobody knows
+    links: list[str]  # as the page writes them
     blocks: list[CodeBlock]
+
+    def target(self, mark: str) -> str:
+        """Where a link leads, absolute if that can be known; "" if a reader could not follow it."""
+        index = ord(mark) - FIRST_LINK
+        return absolute(self.links[index], self.base) if index < len(self.links) else ""
 
 
 def is_link(char: str) -> bool:
@@ -47,13 +52,13 @@ def is_block(char: str) -> bool:
 
 
 def mark(root: HtmlElement, base: str) -> Marked:
-    """Mark the tree in place. `base` makes links absolute; empty when nobody knows it."""
-    marked = Marked([], [])
+    """Mark the tree in place."""
+    marked = Marked(base, [], [])
     _mark_blocks(root, marked.blocks)
     for element in list(root.iter("a", "q", *HEADINGS, *_EMPHASIS, *_INLINE_CODE)):
         tag = element.tag
         if tag == "a":
-            _mark_link(element, base, marked.links)
+            _mark_link(element, marked.links)
         elif tag == "q":
             element.tag = "span"
             _wrap(element, "“", "”")
@@ -88,18 +93,16 @@ def _free_from_figure(element: HtmlElement) -> None:
         above.tag = "div"
 
 
-def _mark_link(element: HtmlElement, base: str, links: list[str]) -> None:
-    target = absolute(element.get("href") or "", base)
-    if target and _has_text(element) and FIRST_LINK + len(links) < FIRST_BLOCK:
+def _mark_link(element: HtmlElement, links: list[str]) -> None:
+    """Most links of a page are not in its article, so they are only made absolute when rendered."""
+    target = (element.get("href") or "").strip()
+    if target and not target.startswith("#") and FIRST_LINK + len(links) < FIRST_BLOCK and _has_text(element):
         _wrap(element, chr(FIRST_LINK + len(links)), LINK_CLOSE)
         links.append(target)
 
 
 def absolute(href: str, base: str) -> str:
     """The link a reader could follow, or "" for a place on the same page, a script or nonsense."""
-    href = href.strip()
-    if not href or href.startswith("#"):
-        return ""
     try:
         link = urljoin(base, href)
         scheme = urlsplit(link).scheme
@@ -119,8 +122,4 @@ def _wrap(element: HtmlElement, opening: str, closing: str) -> None:
 
 
 def _has_text(element: HtmlElement) -> bool:
-    return any(not text.isspace() for text in _texts(element))
-
-
-def _texts(element: HtmlElement) -> Iterator[str]:
-    return element.itertext()
+    return any(not text.isspace() for text in element.itertext())

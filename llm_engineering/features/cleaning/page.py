@@ -18,6 +18,10 @@ _DATE = (
     *("pubdate", "citation_publication_date", "citation_date", "article.published"),
 )
 
+_NOT_FLAT = re.compile(rb"<(script|style)\b.*?</\1\s*>|<(?!/?(?:p|title)\b)[^<>]*>", re.DOTALL | re.IGNORECASE)
+MAX_DEPTH = 100  # of elements; real pages stay under 60
+_TOO_DEEP = etree.XPath("/*" * MAX_DEPTH + "[*]")
+
 
 class PageFacts(NamedTuple):
     title: str = ""
@@ -33,16 +37,27 @@ def printable(text: str) -> str:
 
 
 def parse(html: str) -> HtmlElement | None:
-    """The page's root, or None when there is no element in it. Takes any text; never raises."""
+    """The page's root, or None when there is no element in it. Takes any text; never raises.
+
+    What is nested deeper than MAX_DEPTH keeps its words and loses its structure: extractors recurse.
+    """
     data = printable(html).encode()
     # the HTML parser reads bytes as we say, whatever the page declares; comments and instructions are nobody's text
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, collect_ids=False, huge_tree=True)
     if not data.strip():
         return None
     try:
-        return etree.fromstring(data, parser)
+        root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError:
         return None
+    if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
+        # nested over 2,048 deep, where the parser stops reading: keep the paragraphs
+        root = etree.fromstring(_NOT_FLAT.sub(b" ", data), parser)
+    for deep in _TOO_DEEP(root):
+        text = " ".join(deep.itertext())
+        del deep[:]
+        deep.text = text
+    return root
 
 
 def facts(root: HtmlElement) -> PageFacts:

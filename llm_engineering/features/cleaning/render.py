@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from unicodedata import normalize
 
 from lxml.etree import _Element
 
@@ -13,7 +14,6 @@ from llm_engineering.features.cleaning.marks import (
     EM_CLOSE,
     EM_OPEN,
     FIRST_BLOCK,
-    FIRST_LINK,
     HEADINGS,
     LINK_CLOSE,
     MARK,
@@ -29,6 +29,7 @@ _CONTAINERS = {"body", "div", "html", "section", "article", "main"}
 _BLOCKS = _CONTAINERS | {"p", "head", "list", "item", "quote", "table", "row", "cell", "ab", "hr"}
 _PARTNER = {STRONG_CLOSE: STRONG_OPEN, EM_CLOSE: EM_OPEN}
 _SIGN = {STRONG_OPEN: "**", EM_OPEN: "*"}
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens and the like cut words in two for a search
 _LOOKS_LIKE_SYNTAX = re.compile(r"^(?=#{1,6} |```|~~~)", re.MULTILINE)
 
 
@@ -112,7 +113,8 @@ def _item(bullet: str, blocks: list[str]) -> str:
 
 def _table(element: _Element, marked: Marked) -> Iterator[str]:
     """A table of data becomes a pipe table; one that only lays the page out becomes its cells, one after another."""
-    rows = [[cell for cell in row if cell.tag == "cell"] for row in element.iter("row")]
+    own = (row for row in element.iter("row") if next(row.iterancestors("table")) is element)
+    rows = [[cell for cell in row if cell.tag == "cell"] for row in own]
     rows = [row for row in rows if row]
     if not rows:
         yield from _blocks(element, marked)
@@ -164,24 +166,24 @@ def _paragraphs(text: str, marked: Marked) -> Iterator[str]:
     for found in re.finditer("[\U00108000-\U0010fffd]", text):
         if found.start() < position:
             continue
-        yield from _paragraph(text[position : found.start()], marked.links)
+        yield from _paragraph(text[position : found.start()], marked)
         index = ord(found.group()) - FIRST_BLOCK
         if index < len(marked.blocks):
             yield fenced(marked.blocks[index])
         closing = text.find(BLOCK_CLOSE, found.end())
         position = closing + 1 if closing >= 0 else len(text)
-    yield from _paragraph(text[position:], marked.links)
+    yield from _paragraph(text[position:], marked)
 
 
-def _paragraph(text: str, links: list[str]) -> Iterator[str]:
+def _paragraph(text: str, marked: Marked) -> Iterator[str]:
     level = next((_LEVELS[char] for char in text if char in _LEVELS), 0)
     if level:
         before, _, after = text.partition(HEADINGS[f"h{level}"])
-        yield from _paragraph(before, links)
-        if line := _tidy(inline(after, links)).replace("\n", " "):
+        yield from _paragraph(before, marked)
+        if line := _tidy(inline(after, marked)).replace("\n", " "):
             yield f"{'#' * level} {line}"
         return
-    for part in re.split(r"\n\s*\n", _tidy(inline(text, links))):
+    for part in re.split(r"\n\s*\n", _tidy(inline(text, marked))):
         if part.strip():
             yield _LOOKS_LIKE_SYNTAX.sub(r"\\", part.strip())
 
@@ -198,8 +200,9 @@ def fenced(block: CodeBlock) -> str:
     return f"{fence}{block.language}\n{block.text}\n{fence}"
 
 
-def inline(text: str, links: list[str]) -> str:
+def inline(text: str, marked: Marked) -> str:
     """Balanced marks become Markdown, with spaces outside; a mark whose partner was cut away is dropped."""
+    text = normalize("NFC", _INVISIBLE.sub("", text))
     if not MARK.search(text):
         return text
     stack: list[tuple[str, list[str]]] = [("", [])]
@@ -211,14 +214,14 @@ def inline(text: str, links: list[str]) -> str:
         elif token in (STRONG_OPEN, EM_OPEN, CODE_OPEN) or is_link(token):
             stack.append((token, []))
         elif token in (STRONG_CLOSE, EM_CLOSE, CODE_CLOSE, LINK_CLOSE):
-            _close(stack, token, links)
+            _close(stack, token, marked)
     while len(stack) > 1:
         _, parts = stack.pop()
         stack[-1][1].extend(parts)
     return "".join(stack[0][1])
 
 
-def _close(stack: list[tuple[str, list[str]]], token: str, links: list[str]) -> None:
+def _close(stack: list[tuple[str, list[str]]], token: str, marked: Marked) -> None:
     depth = next((d for d in range(len(stack) - 1, 0, -1) if _matches(stack[d][0], token)), 0)
     if not depth:
         return
@@ -228,7 +231,7 @@ def _close(stack: list[tuple[str, list[str]]], token: str, links: list[str]) -> 
     opening, parts = stack.pop()
     inside = any(opening == above for above, _ in stack) or any(above == CODE_OPEN for above, _ in stack)
     text = "".join(parts)
-    stack[-1][1].append(text if inside else _dress(opening, text, links))
+    stack[-1][1].append(text if inside else _dress(opening, text, marked))
 
 
 def _matches(opening: str, closing: str) -> bool:
@@ -237,7 +240,7 @@ def _matches(opening: str, closing: str) -> bool:
     return opening == (CODE_OPEN if closing == CODE_CLOSE else _PARTNER[closing])
 
 
-def _dress(opening: str, text: str, links: list[str]) -> str:
+def _dress(opening: str, text: str, marked: Marked) -> str:
     core = text.strip()
     if not core:
         return text
@@ -248,6 +251,6 @@ def _dress(opening: str, text: str, links: list[str]) -> str:
         pad = " " if core.startswith("`") or core.endswith("`") else ""
         return f"{before}{ticks}{pad}{core}{pad}{ticks}{after}"
     if is_link(opening):
-        index = ord(opening) - FIRST_LINK
-        return f"{before}[{core}]({links[index]}){after}" if index < len(links) else text
+        target = marked.target(opening)
+        return f"{before}[{core}]({target}){after}" if target else text
     return f"{before}{_SIGN[opening]}{core}{_SIGN[opening]}{after}"
