@@ -60,10 +60,9 @@ class Unbrotli:
         if self.finished:
             return
         piece = self._decoder.process(data, output_buffer_limit=PIECE)
-        while True:
-            if piece:
-                yield piece
-            if self.finished or self._decoder.can_accept_more_data():
+        while piece or not self._decoder.can_accept_more_data():  # it may accept more, and yet have more to give
+            yield piece
+            if self.finished:
                 return
             piece = self._decoder.process(b"", output_buffer_limit=PIECE)
 
