@@ -2,15 +2,15 @@
 
 import re
 from bisect import bisect_right
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterator
 
-_LINE = re.compile(
-    r"^ {0,3}(?:(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
-    r"|(?P<marks>#{1,6})(?:[ \t]+(?P<title>[^\n]*?))?(?:[ \t]+#+)?[ \t]*)$",
-    re.MULTILINE,
-)
+_LINE = re.compile(r"^ {0,3}(?:(?P<fence>`{3,}|~{3,})|(?P<marks>#{1,6})(?=[ \t]|$))(?P<rest>[^\n]*)$", re.MULTILINE)
+_CLOSING_MARKS = re.compile(r"(?:^|(?<=[ \t]))#+$")
 _BREAKS = (re.compile(r"\n[ \t]*\n\s*"), re.compile(r"\n\s*"), re.compile(r"(?<=[.!?])\s+"), re.compile(r"\s+"))
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
+
+LONGEST_HEADING = 200  # characters; every chunk below carries it
 
 
 class Headings:
@@ -21,9 +21,9 @@ class Headings:
         self._breadcrumbs: list[tuple[str, ...]] = []
         above: list[tuple[int, str]] = []
         for start, level, title in _headings(text):
-            above = [*((l, t) for l, t in above if l < level), (level, title)]
+            above = [*(heading for heading in above if heading[0] < level), (level, title)]
             self._starts.append(start)
-            self._breadcrumbs.append(tuple(t for _, t in above if t))
+            self._breadcrumbs.append(tuple(name for _, name in above if name))
 
     def at(self, position: int) -> tuple[str, ...]:
         """Outermost first; a heading that starts at `position` is among them."""
@@ -31,23 +31,19 @@ class Headings:
         return self._breadcrumbs[index - 1] if index else ()
 
 
-class _Heading(NamedTuple):
-    start: int
-    level: int
-    title: str
-
-
-def _headings(text: str):
+def _headings(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where each begins, its level and its plain title."""
     fence = ""
     for line in _LINE.finditer(text):
+        rest = line["rest"].strip()[:LONGEST_HEADING]
         if mark := line["fence"]:
             if not fence:
-                fence = mark if mark[0] == "~" or "`" not in line["info"] else ""
-            elif mark[0] == fence[0] and len(mark) >= len(fence) and not line["info"].strip():
+                fence = mark if mark[0] == "~" or "`" not in rest else ""
+            elif mark[0] == fence[0] and len(mark) >= len(fence) and not rest:
                 fence = ""
         elif not fence:
-            title = _LINK.sub(r"\1", line["title"] or "").replace("**", "").replace("`", "")
-            yield _Heading(line.start(), len(line["marks"]), " ".join(title.split()))
+            title = _LINK.sub(r"\1", _CLOSING_MARKS.sub("", rest)).replace("**", "").replace("`", "")
+            yield line.start(), len(line["marks"]), " ".join(title.split())
 
 
 def window(text: str, start: int, end: int, *, size: int) -> str:
@@ -74,9 +70,6 @@ def _finish(text: str, low: int, high: int) -> int:
     if high == len(text):
         return high
     for pattern in _BREAKS:
-        last = None
-        for last in pattern.finditer(text, low, high):
-            pass
-        if last:
-            return last.start()
+        if found := deque(pattern.finditer(text, low, high), maxlen=1):
+            return found[0].start()
     return low

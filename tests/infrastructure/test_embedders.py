@@ -1,0 +1,134 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from llm_engineering.domain.chunks import EmbeddingSpec
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.infrastructure import embedders
+from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
+from llm_engineering.infrastructure.model_files import local_folder, read_spec
+
+MINILM = "all-MiniLM-L6-v2"
+PACKAGED = EmbeddingSpec(model_id=MINILM, size=384, max_tokens=256)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The packaged model as a folder of one's own; its weights are linked."""
+    source, target = local_folder(MINILM), tmp_path / "model"
+    shutil.copytree(source, target, ignore=lambda _, names: [n for n in names if n.endswith(".safetensors")])
+    (target / "model.safetensors").symlink_to(source / "model.safetensors")
+    return target
+
+
+def edit(path, **fields):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize("name", [MINILM, f"sentence-transformers/{MINILM}", f" {MINILM} "])
+def test_the_packaged_model_has_one_name_however_it_is_written(name):
+    assert SentenceTransformerEmbedder(name).spec == PACKAGED
+
+
+def test_spec_and_counting_load_neither_torch_nor_transformers():
+    code = f"""
+import sys
+from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
+embedder = SentenceTransformerEmbedder("{MINILM}")
+print(embedder.spec.size, embedder.count_tokens(["two words"]))
+print([name for name in ("torch", "transformers", "sentence_transformers") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["384 [4]", "[]"]
+
+
+def test_a_folder_is_read_as_it_says(folder):
+    edit(folder / "sentence_bert_config.json", max_seq_length=32)
+    embedder = SentenceTransformerEmbedder(str(folder))
+    assert embedder.spec == EmbeddingSpec(model_id=str(folder), size=384, max_tokens=32)
+    short, long = np.asarray(embedder.embed(["word " * 30, "word " * 30 + "something else entirely"]))
+    assert short @ long == pytest.approx(1, abs=1e-3)  # what is beyond the limit is not seen
+
+
+def test_what_the_files_do_not_say_is_asked_of_the_model(folder):
+    (folder / "sentence_bert_config.json").unlink()
+    (folder / "tokenizer.json").rename(folder / "elsewhere.json")
+    assert read_spec("x", folder) is None
+    embedder = SentenceTransformerEmbedder(str(folder))
+    assert embedder.spec.size == 384
+    assert embedder.spec.max_tokens <= 512
+    assert embedder.count_tokens(["two words"]) == [4]
+
+
+def test_unusual_modules_are_left_to_the_model(folder):
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append(modules[0] | {"type": "sentence_transformers.models.Dense", "path": "3_Dense"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert read_spec("x", folder) is None
+    (folder / "modules.json").write_text(json.dumps(modules[:3]))
+    assert read_spec("x", folder) == EmbeddingSpec(model_id="x", size=384, max_tokens=256)
+    edit(folder / "1_Pooling" / "config.json", pooling_mode_cls_token=True)
+    assert read_spec("x", folder) is None
+    (folder / "1_Pooling" / "config.json").unlink()
+    assert read_spec("x", folder) is None
+
+
+def test_bfloat16_means_the_same_as_float32():
+    texts = ["How do I fine-tune a model?", "Vectors are stored in an index. " * 30, "short"]
+    exact = SentenceTransformerEmbedder(MINILM, precision="float32").embed(texts)
+    fast = SentenceTransformerEmbedder(MINILM, precision="bfloat16").embed(texts)
+    assert np.sum(exact * fast, axis=1) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("fpu avx512_bf16 sse", "bfloat16"), ("fpu amx_bf16", "bfloat16"), ("fpu avx2 avx512_bf16x", "float32")],
+)
+def test_bfloat16_is_chosen_where_the_cpu_computes_in_it(tmp_path, flags, precision):
+    (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: {flags}\n")
+    assert embedders._cpu_computes_bfloat16(tmp_path / "cpuinfo") is (precision == "bfloat16")
+
+
+def test_a_cpu_that_does_not_say_computes_in_float32(tmp_path):
+    assert embedders._cpu_computes_bfloat16(tmp_path / "absent") is False
+
+
+@pytest.mark.parametrize("model", ["./no/such/folder", "/no/such/folder", "nobody/no-such-model", "a//b::c"])
+def test_a_model_that_is_not_there_says_what_to_do(model):
+    with pytest.raises(ConfigError, match=r"cannot be loaded.*(HF_HUB_OFFLINE|no such folder).*Check the id"):
+        SentenceTransformerEmbedder(model).embed(["x"])
+
+
+def test_a_folder_without_a_model_says_so(tmp_path):
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        _ = SentenceTransformerEmbedder(str(tmp_path)).spec
+
+
+def test_a_damaged_tokenizer_says_which_file(folder):
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"tokenizer\.json is damaged"):
+        SentenceTransformerEmbedder(str(folder)).count_tokens(["x"])
+
+
+def test_without_the_ml_group_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ConfigError, match=r"poetry install --with ml.*hashing:256"):
+        SentenceTransformerEmbedder(MINILM).embed(["x"])
+
+
+def test_wrong_settings_are_refused_before_anything_is_loaded():
+    with pytest.raises(ConfigError, match="PRECISION=int4: use auto, float32"):
+        SentenceTransformerEmbedder(MINILM, precision="int4")
+    with pytest.raises(ConfigError, match="TWIN_EMBEDDER is empty"):
+        SentenceTransformerEmbedder(" ")
+    for size in (0, 7, 70_000):
+        with pytest.raises(ConfigError, match="between 8 and 65536"):
+            HashingEmbedder(size)
+
+
+def test_another_size_of_hashing_is_another_spec():
+    assert HashingEmbedder(64).spec != HashingEmbedder(128).spec
