@@ -72,7 +72,7 @@ def test_an_index_rebuilt_with_another_chunking_is_not_asked_by_mistake(store, e
     fill(
         store,
         [],
-        spec=IndexSpec(embedding=embedder.spec, chunking=SPEC.chunking.model_copy(update={"window": 7})),
+        spec=IndexSpec(embedding=embedder.spec, chunking=ChunkingSpec(window=7)),
         rebuild=True,
     )
     with pytest.raises(EmbeddingMismatch):

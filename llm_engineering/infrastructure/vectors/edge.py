@@ -146,6 +146,7 @@ class EdgeWriter:
 
     def __init__(self, root: Path, spec: IndexSpec, *, rebuild: bool, min_free_bytes: int) -> None:
         self._root, self._spec, self._min_free = root, spec, min_free_bytes
+        self._next = folders.next_version(root)  # before anything is removed: a name is never given twice
         self._live = None if rebuild else folders.current(root)
         self._live_manifest = folders.read_manifest(root / self._live) if self._live else None
         if self._live_manifest:
@@ -242,13 +243,14 @@ class EdgeWriter:
         manifest = Manifest(spec=self._spec, token=self.token, base=self._live)
         info = _publish(self._root, version, shard, manifest)
         self._shard = self._staging = None
+        self._next = folders.next_version(self._root)
         self._live, self._live_manifest = version, folders.read_manifest(self._root / version)
         _keep_two(self._root, version)
         return info
 
     def _writable(self) -> Shard:
         if self._shard is None:
-            self._staging = folders.next_version(self._root)
+            self._staging = self._next
             folder = self._root / self._staging
             if self._live:
                 self._close_view()

@@ -34,7 +34,10 @@ def connect(url: str, api_key: str | None = None):
 
     client = QdrantClient(url=url, api_key=api_key, timeout=TIMEOUT, check_compatibility=False)
     with server_trouble(url):
-        client.get_collections()
+        try:
+            client.get_collections()
+        except ValueError as error:
+            raise StoreUnavailable(f"{url} answers, but not as a Qdrant server does; correct TWIN_VECTORS") from error
     return client
 
 

@@ -46,7 +46,9 @@ class ServerLock:
             self._write()
 
     def release(self) -> None:
-        self._notes.write_record(KEY, {"owner": "", "host": "", "pid": 0, "until": ""})
+        note = self._notes.record(KEY)
+        if note and note["owner"] == self._owner:
+            self._notes.write_record(KEY, {"owner": "", "host": "", "pid": 0, "until": ""})
 
     def _write(self) -> None:
         self._until = datetime.now(UTC) + HOLD
