@@ -29,10 +29,7 @@ def to_markdown(body: str, media_type: str) -> Cleaned:
     """
     kind = media_type.partition(";")[0].strip().lower()
     if kind in _HTML:
-        from llm_engineering.features.cleaning.html import html_to_markdown
-
-        text, page = html_to_markdown(body)
-        return Cleaned(text, "markdown", page.title, page.published_at)
+        return clean_html(body, media_type)
     if kind == "application/pdf":
         from llm_engineering.features.cleaning.pdf import pdf_to_text
 
@@ -48,3 +45,13 @@ def to_markdown(body: str, media_type: str) -> Cleaned:
     if kind in _CODE or kind.startswith("text/x-") or kind.endswith(("+json", "+xml")):
         return Cleaned(clean_code(body), "code")
     return Cleaned(clean_text(body), "text")
+
+
+def clean_html(body: str, media_type: str, *, without: tuple[str, ...] = ()) -> Cleaned:
+    """As `to_markdown`; of HTML, what the XPath expressions `without` match is taken away first."""
+    if media_type.partition(";")[0].strip().lower() not in _HTML:
+        return to_markdown(body, media_type)
+    from llm_engineering.features.cleaning.html import html_to_markdown
+
+    text, page = html_to_markdown(body, without=without)
+    return Cleaned(text, "markdown", page.title, page.published_at)

@@ -1,6 +1,6 @@
 """HTML into Markdown: the article stays, what surrounds it goes."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from lxml.etree import strip_elements
 from lxml.html import HtmlElement
@@ -16,20 +16,20 @@ _NEVER_TEXT = (
 )
 
 
-def html_to_markdown(
-    html: str, *, base: str = "", prune: Callable[[HtmlElement], None] | None = None
-) -> tuple[str, PageFacts]:
+def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) -> tuple[str, PageFacts]:
     """The article's Markdown ("" when there is none) and what the page says about itself.
 
     `base` is the page's address, for relative links; without it the page's own <base> or canonical link is used.
-    `prune` may take away what a site puts around its articles, in place, before the article is looked for.
+    What the XPath expressions `without` match is what a site puts around its articles; it goes first.
     """
     root = parse(html)
     if root is None:
         return "", PageFacts()
     page = facts(root)
-    if prune:
-        prune(root)
+    for path in without:
+        for element in root.xpath(path):
+            if element.getparent() is not None:
+                element.drop_tree()
     _drop_machinery(root)
     marked = mark(root, base or page.base)
     from trafilatura import bare_extraction
