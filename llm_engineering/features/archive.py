@@ -8,13 +8,18 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-MAX_MEMBERS = 100_000
-MAX_MEMBER_BYTES = 100_000_000  # of one file, unpacked
-MAX_BYTES = 1_000_000_000  # of all that is read, unpacked
-MAX_RATIO = 200  # unpacked to packed; text packs ten to one, a bomb a thousand to one
-RATIO_FROM = 1_000_000  # bytes below which a ratio says nothing
+
+class Limits(NamedTuple):
+    files: int = 100_000
+    file_bytes: int = 100_000_000  # of one file, unpacked
+    all_bytes: int = 1_000_000_000  # of all that is read, unpacked
+    ratio: int = 200  # unpacked to packed; text packs ten to one, a bomb a thousand to one
+    ratio_from: int = 1_000_000  # bytes below which a ratio says nothing
+
+
+LIMITS = Limits()
 
 
 class Untrustworthy(Exception):
@@ -29,31 +34,31 @@ class Archive(Protocol):
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path, *, limits: Limits = LIMITS) -> Iterator[Archive]:
     """Raises Untrustworthy for what is damaged, encrypted, too large, or names a place outside itself."""
     if path.is_dir():
-        yield _Folder(path)
+        yield _Folder(path, limits)
         return
     try:
         with zipfile.ZipFile(path) as opened:
-            yield _Zip(opened)
+            yield _Zip(opened, limits)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise Untrustworthy(f"not a readable zip archive: {error}") from None
 
 
 class _Zip:
-    def __init__(self, opened: zipfile.ZipFile) -> None:
-        self._opened, self._left = opened, MAX_BYTES
+    def __init__(self, opened: zipfile.ZipFile, limits: Limits) -> None:
+        self._opened, self._limits, self._left = opened, limits, limits.all_bytes
         members = opened.infolist()
-        if len(members) > MAX_MEMBERS:
-            raise Untrustworthy(f"{len(members):,} files, more than {MAX_MEMBERS:,}")
+        if len(members) > limits.files:
+            raise Untrustworthy(f"{len(members):,} files, more than {limits.files:,}")
         for member in members:
-            _check(member)
+            _check(member, limits)
         self.names = tuple(sorted({member.filename for member in members if not member.is_dir()}))
 
     def read(self, name: str) -> bytes:
         """What the headers promise is not believed: reading stops at the limit."""
-        limit = min(MAX_MEMBER_BYTES, self._left)
+        limit = min(self._limits.file_bytes, self._left)
         try:
             with self._opened.open(name) as file:
                 data = file.read(limit + 1)
@@ -66,8 +71,8 @@ class _Zip:
 
 
 class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self._root, self._limits = root, limits
         found = []
         for folder, folders, files in os.walk(root):
             for name in folders + files:
@@ -75,18 +80,18 @@ class _Folder:
                 if path.is_symlink():
                     raise Untrustworthy(f"{path.relative_to(root)} is a symbolic link")
             found += [Path(folder, name).relative_to(root).as_posix() for name in files]
-            if len(found) > MAX_MEMBERS:
-                raise Untrustworthy(f"more than {MAX_MEMBERS:,} files")
+            if len(found) > limits.files:
+                raise Untrustworthy(f"more than {limits.files:,} files")
         self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
         path = self._root / name
-        if path.stat().st_size > MAX_MEMBER_BYTES:
-            raise Untrustworthy(f"{name} has more than {MAX_MEMBER_BYTES:,} bytes")
+        if path.stat().st_size > self._limits.file_bytes:
+            raise Untrustworthy(f"{name} has more than {self._limits.file_bytes:,} bytes")
         return path.read_bytes()
 
 
-def _check(member: zipfile.ZipInfo) -> None:
+def _check(member: zipfile.ZipInfo, limits: Limits) -> None:
     name = member.filename
     if "\\" in name or "\x00" in name or re.match("[A-Za-z]:", name) or PurePosixPath(name).is_absolute():
         raise Untrustworthy(f"{name!r} is no plain path")
@@ -96,5 +101,5 @@ def _check(member: zipfile.ZipInfo) -> None:
         raise Untrustworthy(f"{name!r} is a symbolic link")
     if member.flag_bits & 0x1:
         raise Untrustworthy(f"{name!r} is encrypted; unpack it, or download the export again")
-    if member.file_size > RATIO_FROM and member.file_size > MAX_RATIO * max(member.compress_size, 1):
+    if member.file_size > limits.ratio_from and member.file_size > limits.ratio * max(member.compress_size, 1):
         raise Untrustworthy(f"{name!r} would unpack to {member.file_size:,} bytes from {member.compress_size:,}")

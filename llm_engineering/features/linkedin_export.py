@@ -14,7 +14,7 @@ from llm_engineering.features.source import Page, Skipped
 
 DATES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%m/%d/%y, %I:%M %p",
          "%m/%d/%Y %H:%M", "%m/%d/%Y")  # fmt: skip
-_PUBLISHED = re.compile(r"(?:published|created) on\s+(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}(?::\d{2})?)?)", re.IGNORECASE)
+_DATED = re.compile(r"(published|created) on\s+(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}(?::\d{2})?)?)", re.IGNORECASE)
 
 
 class BadRow(Exception):
@@ -83,10 +83,11 @@ def _article(name: str, data: bytes) -> Page:
     heading = soup.find("h1") or soup.find("title")
     anchor = soup.select_one('h1 a[href*="linkedin.com/"], a[href*="linkedin.com/pulse/"]')
     link = str(anchor["href"]) if anchor else f"https://www.linkedin.com/pulse/{PurePosixPath(name).stem}"
-    published = _PUBLISHED.search(soup.get_text(" "))
+    dates = {word.lower(): date for word, date in _DATED.findall(soup.get_text(" "))}
+    published = dates.get("published") or dates.get("created")
     return Page(
         link=link, url=link, title=" ".join(heading.get_text(" ").split()) if heading else "", body=text,
-        published_at=_date(name, 0, published[1]) if published else None, kind=Kind.ARTICLE, meta={"file": name},
+        published_at=_date(name, 1, published) if published else None, kind=Kind.ARTICLE, meta={"file": name},
     )  # fmt: skip
 
 
