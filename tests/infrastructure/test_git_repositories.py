@@ -1,0 +1,365 @@
+"""Real repositories, made on the spot, fetched from folders and over HTTP from loopback."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from loopback import Answer
+
+from llm_engineering.domain.errors import SourceError
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.fetchers.git import GitRepositories
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+WHO = {"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@b"}
+
+
+def git(folder: Path, *arguments: str, **options) -> bytes:
+    settings = {**os.environ, **WHO, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], env=settings, check=True, capture_output=True, **options
+    )
+    return done.stdout
+
+
+def commit(folder: Path, **files: str | bytes) -> str:
+    for name, content in files.items():
+        path = folder / name.replace("__", ".")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    git(folder, "-c", "core.autocrlf=false", "add", "-A")
+    git(folder, "commit", "-q", "-m", "more")
+    return git(folder, "rev-parse", "HEAD").decode().strip()
+
+
+@pytest.fixture
+def origin(tmp_path) -> Path:
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "trunk")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch) -> Path:
+    """Where temporary folders are made, so that a test can see that none is left."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def repositories(**options) -> GitRepositories:
+    return GitRepositories(**{"timeout": 30.0, "max_bytes": 20_000_000, **options})
+
+
+def failure(work, *arguments, **options) -> SourceError:
+    def whole():
+        got = work(*arguments, **options)
+        if not isinstance(got, str):
+            got.__enter__()
+
+    with pytest.raises(SourceError) as caught:
+        whole()
+    assert "\n" not in caught.value.detail
+    return caught.value
+
+
+# --- what comes back ---------------------------------------------------------------------------------------------
+
+
+def test_the_head_and_the_checkout_agree_for_a_folder_and_its_file_url(origin, scratch):
+    first = commit(origin, README__md="# one")
+    second = commit(origin, README__md="# two")
+    for url in (str(origin), origin.as_uri()):
+        assert repositories().head(url) == second
+        with repositories().checkout(url) as copy:
+            assert copy.commit == second != first
+            assert (copy.path / "README.md").read_text() == "# two"
+            assert git(copy.path, "rev-list", "--count", "HEAD").strip() == b"1", "shallow"
+        assert not copy.path.exists()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_named_branch_is_read(origin):
+    commit(origin, a__txt="trunk")
+    git(origin, "checkout", "-q", "-b", "feature/one")
+    other = commit(origin, a__txt="branch")
+    git(origin, "checkout", "-q", "trunk")
+    assert repositories().head(str(origin), branch="feature/one") == other != repositories().head(str(origin))
+    with repositories().checkout(str(origin), branch="feature/one") as copy:
+        assert (copy.commit, (copy.path / "a.txt").read_text()) == (other, "branch")
+
+
+def test_a_missing_branch_is_a_clear_error(origin):
+    commit(origin, a__txt="x")
+    for work in (repositories().head, repositories().checkout):
+        error = failure(work, str(origin), branch="nope")
+        assert (error.reason, error.retry) == (Reason.GIT, False)
+        assert "nope" in error.detail
+
+
+@pytest.mark.parametrize("branch", ["--upload-pack=touch x", "a b", "a..~1", "x\n"])
+def test_what_cannot_be_a_branch_never_reaches_git(origin, branch):
+    commit(origin, a__txt="x")
+    assert failure(repositories().head, str(origin), branch=branch).reason in (Reason.BAD_LINK, Reason.GIT)
+
+
+CONTENT = {
+    "crlf.txt": b"one\r\ntwo\r\n",
+    "lf.txt": b"one\ntwo\n",
+    "mixed.bat": b"one\r\ntwo\n",
+    "ident.py": b"# $Id$ and $Id: 1234 $\n",
+    "wide.txt": b"\xff\xfea\x00\n\x00",
+    "filtered.dat": b"never filtered\n",
+    "nul.bin": b"\x00\x01\x02",
+}
+
+
+def test_every_file_has_the_bytes_of_its_blob_whatever_gitattributes_ask_for(origin):
+    for name, content in CONTENT.items():
+        (origin / name).write_bytes(content)
+    git(origin, "-c", "core.autocrlf=false", "add", "-A")
+    git(origin, "commit", "-q", "-m", "as they are")
+    (origin / ".gitattributes").write_text(
+        "* text=auto eol=crlf\n*.py ident\nwide.txt working-tree-encoding=UTF-16LE-BOM\n*.dat filter=evil\n"
+    )
+    git(origin, "add", ".gitattributes")
+    git(origin, "commit", "-q", "-m", "attributes")
+    with repositories().checkout(str(origin)) as copy:
+        for name in CONTENT:
+            assert (copy.path / name).read_bytes() == git(origin, "cat-file", "blob", f"HEAD:{name}"), name
+
+
+def test_no_symbolic_link_comes_along(origin):
+    (origin / "passwords").symlink_to("/etc/passwd")
+    (origin / "up").symlink_to("../..")
+    commit(origin, a__txt="x")
+    with repositories().checkout(str(origin)) as copy:
+        assert sorted(path.name for path in copy.path.iterdir()) == [".git", "a.txt"]
+
+
+def test_submodules_are_not_followed(origin, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    commit(inner, secret__txt="inner")
+    commit(origin, a__txt="x")
+    git(origin, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "sub")
+    git(origin, "commit", "-q", "-m", "sub")
+    with repositories().checkout(str(origin)) as copy:
+        assert list((copy.path / "sub").iterdir()) == []
+
+
+def test_nothing_that_a_repository_or_the_user_brings_is_run(origin, tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    home = tmp_path / "home"
+    hooks = home / "hooks"
+    hooks.mkdir(parents=True)
+    for name in ("post-checkout", "reference-transaction"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {ran}\n")
+        (hooks / name).chmod(0o755)
+    (home / ".gitconfig").write_text(
+        f'[core]\n\thooksPath = {hooks}\n[filter "evil"]\n\tsmudge = touch {ran}; cat\n'
+        f'[url "ext::sh -c touch% {ran}"]\n\tinsteadOf = file:\n'
+    )
+    monkeypatch.setenv("HOME", str(home))
+    commit(origin, a__dat="x", __gitattributes="*.dat filter=evil\n")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    with repositories().checkout(str(origin)) as copy:
+        assert (copy.path / "a.dat").read_text() == "x"
+    assert not ran.exists()
+
+
+def test_a_removed_copy_is_removed_after_an_error_too(origin, scratch):
+    commit(origin, a__txt="x")
+    with pytest.raises(ZeroDivisionError), repositories().checkout(str(origin)):
+        raise ZeroDivisionError
+    assert list(scratch.iterdir()) == []
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------------
+
+
+def test_an_empty_repository_says_so(origin):
+    for work in (repositories().head, repositories().checkout):
+        error = failure(work, str(origin))
+        assert error.reason == Reason.GIT
+        assert "empty" in error.detail
+
+
+def test_a_missing_folder_and_one_without_git_are_told_apart(tmp_path):
+    error = failure(repositories().head, str(tmp_path / "nowhere"))
+    assert (error.reason, error.retry) == (Reason.MISSING_FILE, False)
+    (tmp_path / "plain").mkdir()
+    error = failure(repositories().head, str(tmp_path / "plain"))
+    assert (error.reason, error.retry) == (Reason.GIT, False)
+
+
+@pytest.mark.parametrize(
+    "url", ["-x", "--upload-pack=touch x", "ext::sh -c id", "fd::3", "ftp://a/b", "git://a.example/b", "a\nb",
+            "ssh://-oProxyCommand=x/y", "-oProxyCommand=x@host:y", "ssh://[::1/x", "https://user:pass@a.example/b",
+            "https://"],
+)  # fmt: skip
+def test_an_address_that_could_run_something_or_names_nothing_is_refused(url):
+    error = failure(repositories().head, url)
+    assert (error.reason, error.retry) == (Reason.BAD_LINK, False)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/x", "https://169.254.169.254/x", "ssh://git@10.0.0.1/x", "git@localhost:owner/x.git"]
+)
+def test_a_private_host_is_refused(url):
+    error = failure(repositories().head, url)
+    assert (error.reason, error.retry) == (Reason.BLOCKED_ADDRESS, False)
+
+
+def test_an_unknown_host_over_ssh_is_a_git_error_and_asks_nobody():
+    with_port = "ssh://git@one.example:1/owner/x.git"
+    error = failure(
+        repositories(allow_hosts=("one.example",), resolve=lambda host, port: ["127.0.0.1"]).head, with_port
+    )
+    assert error.reason == Reason.GIT
+
+
+def test_a_repository_above_the_limit_is_cut_off(origin, scratch):
+    import random
+
+    commit(origin, big__bin=random.Random(1).randbytes(3_000_000))
+    error = failure(repositories(max_bytes=1_000_000).checkout, str(origin))
+    assert (error.reason, error.retry) == (Reason.TOO_LARGE, False)
+    assert "1,000,000 bytes" in error.detail
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_small_pack_that_unfolds_is_cut_off_too(origin):
+    commit(origin, big__bin=bytes(30_000_000))
+    assert failure(repositories(max_bytes=5_000_000).checkout, str(origin)).reason == Reason.TOO_LARGE
+
+
+def test_a_git_that_takes_too_long_is_killed_with_its_children(origin, tmp_path, monkeypatch, scratch):
+    commit(origin, a__txt="x")
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    pids = tmp_path / "pids"
+    (slow / "git").write_text(f"#!/bin/sh\nsleep 60 &\necho $$ $! > {pids}\nwait\n")
+    (slow / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow}{os.pathsep}{os.environ['PATH']}")
+    error = failure(repositories(timeout=1.0).head, str(origin))
+    assert (error.reason, error.retry) == (Reason.TIMEOUT, True)
+    assert "1 s" in error.detail
+    assert [pid for pid in pids.read_text().split() if _alive(int(pid))] == []
+    assert list(scratch.iterdir()) == []
+
+
+def _alive(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_machine_without_git_is_told_what_to_install(origin, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = failure(repositories().head, str(origin))
+    assert (error.reason, error.retry) == (Reason.GIT, False)
+    assert "apt install git" in error.detail
+
+
+# --- over HTTP ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(site, origin):
+    """`origin` behind git's own HTTP server, as /repo.git."""
+
+    def backend(request) -> Answer:
+        path, _, query = request.path.partition("?")
+        environment = {
+            "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(origin.parent), "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path.replace("/repo.git", "/origin/.git"), "QUERY_STRING": query,
+            "REQUEST_METHOD": "POST" if request.body else "GET", "CONTENT_LENGTH": str(len(request.body)),
+            "CONTENT_TYPE": request.headers.get("content-type", ""),
+            "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
+            "HTTP_GIT_PROTOCOL": request.headers.get("git-protocol", ""),
+        }  # fmt: skip
+        done = subprocess.run(["git", "http-backend"], input=request.body, env=environment, capture_output=True)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        return Answer(int(headers.pop("Status", "200").split()[0]), body, headers)
+
+    for path in ("/repo.git/info/refs", "/repo.git/git-upload-pack"):
+        site.route(path, backend)
+    return site
+
+
+def reaching(site, **options) -> GitRepositories:
+    return repositories(
+        **{"allow_hosts": (f"127.0.0.1:{site.port}", f"one.example:{site.port}"), "resolve": site.resolve, **options}
+    )
+
+
+def test_a_repository_is_read_over_http_at_the_address_that_was_checked(served, origin):
+    tip = commit(origin, README__md="# served")
+    url = served.url("/repo.git", host="one.example")  # no name server knows it: git must use the pinned address
+    assert reaching(served).head(url) == tip
+    with reaching(served).checkout(url) as copy:
+        assert (copy.path / "README.md").read_text() == "# served"
+
+
+def test_a_repository_that_has_moved_is_followed(served, origin):
+    tip = commit(origin, a__txt="x")
+    served.route(
+        "/old/info/refs",
+        lambda request: Answer(301, headers={"Location": "/repo.git/info/refs?service=git-upload-pack"}),
+    )
+    assert reaching(served).head(served.url("/old")) == tip
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://10.0.0.1/x/info/refs?service=git-upload-pack", Reason.BLOCKED_ADDRESS),
+        ("file:///etc/info/refs?service=git-upload-pack", Reason.BAD_LINK),
+        ("/login", Reason.GIT),
+        ("/moved/info/refs?service=git-upload-pack", Reason.REDIRECT_LOOP),
+    ],
+)
+def test_a_repository_may_not_redirect_just_anywhere(site, location, reason):
+    from llm_engineering.infrastructure.fetchers.addresses import resolve
+
+    site.redirect("/moved/info/refs", location)
+    error = failure(reaching(site, resolve=resolve).head, site.url("/moved"))
+    assert error.reason == reason
+    assert not error.retry
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "retry"),
+    [(401, Reason.GIT, False), (403, Reason.GIT, False), (404, Reason.NOT_FOUND, False), (410, Reason.NOT_FOUND, False),
+     (429, Reason.GIT, True), (503, Reason.GIT, True), (400, Reason.GIT, False)],
+)  # fmt: skip
+def test_what_a_server_says_instead_has_its_reason_and_nobody_is_asked_for_a_password(site, status, reason, retry):
+    site.page("/x/info/refs", "", status=status, headers={"WWW-Authenticate": 'Basic realm="x"'})
+    error = failure(reaching(site).head, site.url("/x"))
+    assert (error.reason, error.retry) == (reason, retry)
+
+
+def test_a_page_that_is_no_repository_is_a_git_error(site):
+    site.page("/x/info/refs", "<p>hello")
+    assert failure(reaching(site).head, site.url("/x")).reason == Reason.GIT
+
+
+def test_a_server_that_never_answers_is_a_timeout(site):
+    import threading
+
+    done = threading.Event()
+    site.wire("/x/info/refs?service=git-upload-pack", lambda wire: done.wait(30))
+    error = failure(reaching(site, timeout=0.3).head, site.url("/x"))
+    done.set()
+    assert (error.reason, error.retry) == (Reason.TIMEOUT, True)
