@@ -1,0 +1,35 @@
+"""Crawl and build the features once, saying every step on stdout; test_chaos.py kills it at some of them."""
+
+import sys
+
+from llm_engineering.bootstrap import open_platform
+from llm_engineering.features.config import EtlConfig, FeatureConfig
+from llm_engineering.features.crawl import crawl_author
+from llm_engineering.features.ingest import build_features
+
+
+def main(config: EtlConfig) -> None:
+    with open_platform() as twin:
+        with twin.reach(config) as reach:
+            for author in config.authors:
+                crawl_author(
+                    author,
+                    reach=reach,
+                    warehouse=twin.warehouse,
+                    ledger=twin.ledger,
+                    concurrency=config.fetch.concurrency,
+                    min_success_rate=config.min_success_rate,
+                    on_progress=lambda entry: print("crawl", entry.link, flush=True),
+                )
+        build_features(
+            warehouse=twin.warehouse,
+            embedder=twin.embedder,
+            vectors=twin.vectors,
+            config=FeatureConfig(buffer_chunks=12),
+            on_progress=lambda report: print("features", report.chunks_embedded, flush=True),
+        )
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(EtlConfig.model_validate_json(sys.argv[1]))
