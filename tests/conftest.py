@@ -14,7 +14,7 @@ os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))  # test files are no package: what they share is imported by its own name
-pytest_plugins = ("mongo_server", "stores")
+pytest_plugins = ("mongo_server", "stores", "zenml_store")
 
 
 @pytest.fixture(autouse=True)

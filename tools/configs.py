@@ -121,7 +121,7 @@ def dotted(at: tuple[str | int, ...]) -> str:
 
 def _near(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(known)}"
 
 
 def _keys(model: type[BaseModel], at: tuple[str | int, ...]) -> list[str]:
@@ -147,10 +147,8 @@ def _check_links(config: EtlConfig, path: Path) -> None:
     for author in config.authors:
         for link in author.links:
             if link.source and link.source not in known:
-                raise ConfigError(
-                    f"{path}: {author.name}: no source is called {link.source}; {_near(link.source, known)}"
-                    f" (sources: {', '.join(known)})"
-                )
+                near = _near(link.source, known)
+                raise ConfigError(f"{path}: {author.name}: no source is called {link.source}; {near}")
             owner = owners.setdefault(_identity(link.source, link.address), author.name)
             if owner != author.name:
                 raise ConfigError(f"{path}: {link.address} is listed under {owner} and {author.name}; keep one of them")

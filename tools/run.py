@@ -59,16 +59,28 @@ def _switches(pipeline: str, **given: bool) -> dict[str, bool]:
     return {name: given[name] for name in UNDERSTANDS[pipeline]}
 
 
+def check_stores(pipeline: str) -> None:
+    """What is wrong with a setting or a store is said now, once, and not by every step.
+
+    Raises ConfigError or StoreUnavailable.
+    """
+    from llm_engineering.bootstrap import open_platform
+
+    with open_platform() as twin:
+        _ = twin.warehouse
+        if "rebuild" in UNDERSTANDS[pipeline]:
+            _ = twin.vectors
+
+
 def run_and_show(pipeline: str, config: Any, switches: dict[str, bool], *, debug: bool = False) -> int:
     """Run it, show how it goes and what came of it; the exit code."""
     from rich.console import Console
 
-    from llm_engineering.settings import load_settings
     from tools.orchestrator import start
     from tools.progress import live, plain, show_record
     from tools.stopping import stop_on_signals
 
-    load_settings()  # a wrong setting is said now, once, and not by every step
+    check_stores(pipeline)
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     with stop_on_signals() as stopped, live(console):
         finished = start(pipeline, config, switches, debug=debug)
