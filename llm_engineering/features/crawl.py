@@ -62,7 +62,8 @@ def crawl_author(
     was read or there was no link at all; ConfigError before anything is asked; StoreUnavailable at once. The stores
     are only touched on the calling thread.
     """
-    found = tasks(author, reach=reach, sources=sources)
+    traffic = Traffic(reach)
+    found = tasks(author, reach=traffic.reach, sources=sources)
     fingerprint = content_hash(author.model_dump_json(), "revalidate" if revalidate else "full")
     name = Author(name=author.name)
     run = _Run(
@@ -75,7 +76,6 @@ def crawl_author(
         clock,
         on_progress,
     )
-    traffic = Traffic(reach)
 
     def deliver(one: Assignment):
         return read(one.task, one.target, author=name, reach=traffic.reach)

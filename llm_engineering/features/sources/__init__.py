@@ -5,11 +5,21 @@ from collections.abc import Sequence
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.features.source import Page, Skipped, Source, Target
-from llm_engineering.features.sources import github, langchain_loader, linkedin, local_files, web_article
+from llm_engineering.features.sources import (
+    github,
+    langchain_loader,
+    linkedin,
+    local_files,
+    medium,
+    substack,
+    web_article,
+)
 
 __all__ = ["SOURCES", "Page", "Skipped", "Source", "Target", "source_for", "source_named"]
 
 SOURCES: tuple[Source, ...] = (
+    medium.SOURCE,
+    substack.SOURCE,
     github.SOURCE,
     linkedin.SOURCE,
     local_files.SOURCE,
