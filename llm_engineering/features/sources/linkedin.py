@@ -20,6 +20,7 @@ from llm_engineering.features.archive import Untrustworthy, open_archive
 from llm_engineering.features.linkedin_export import BadRow, pages
 from llm_engineering.features.pages import judge, refused
 from llm_engineering.features.source import Page, Skipped, Source, Target
+from llm_engineering.features.text import Cleaned, clean_html
 
 LOGIN = "https://www.linkedin.com/login"
 FIELDS = ("#username", "#password")
@@ -34,6 +35,7 @@ POST_MARKS = (  # classes of what LinkedIn shows around the words of a post or a
     "main-feed-activity-card", "publisher-content", "reader-article", "update-components",
 )  # fmt: skip
 _POST = re.compile(rf"class=[\"'][^\"']*\b({'|'.join(POST_MARKS)})", re.IGNORECASE)
+_AROUND = ("//p[@class='created' or @class='published']",)  # the export's own lines above an article
 
 
 def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
@@ -101,11 +103,16 @@ def _is_wall(fetched: Fetched) -> bool:
     return bool(form) and not _POST.search(fetched.text)
 
 
+def clean(body: str, media_type: str) -> Cleaned:
+    return clean_html(body, media_type, without=_AROUND)
+
+
 SOURCE = Source(
     name="linkedin",
     kind=Kind.POST,
     crawl=crawl,
     owns=lambda link: _OURS.match(link) is not None,
+    clean=clean,
     canonical=canonical,
     link_of=link_of,
     whole=True,

@@ -1,0 +1,3 @@
+-- It's byte-exact:	tabs  
+-- and trailing spaces stay.
+print('naming')
