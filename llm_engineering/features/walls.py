@@ -144,8 +144,8 @@ def wall_of(seen: Seen, url: str = "") -> Wall | None:
     return (
         _bot_wall(seen)
         or _paywall(seen)
-        or _login(seen, url)
         or _consent(seen, url)
+        or _login(seen, url)
         or _needs_javascript(seen)
         or _empty(seen)
     )

@@ -41,27 +41,22 @@ _BLOCKS = {"div", "p", "li", "tr"}
 
 def code_containers(root: HtmlElement) -> Iterator[HtmlElement]:
     """The outermost element of each code block: the <pre>, or the table that only lays its lines out."""
-    for table in list(root.iter("table")):
-        if table.getroottree() is not None and _lays_out_code(table):
-            yield table
+    tables = [table for table in root.iter("table") if _lays_out_code(table)]
+    yield from tables
     for pre in root.iter("pre", "listing", "xmp"):
-        if not any(above.tag in ("pre", "listing") for above in pre.iterancestors()):
+        if not any(above in tables or above.tag != "table" for above in pre.iterancestors("pre", "listing", "table")):
             yield pre
 
 
 def _lays_out_code(table: HtmlElement) -> bool:
     """A table of line numbers and code: one <pre> per column, or one row per line."""
-    if any(above.tag in ("pre", "table") for above in table.iterancestors()):
+    if table.find(".//th") is not None or any(above.tag in ("pre", "table") for above in table.iterancestors()):
         return False
-    if table.find(".//td") is None:
-        return False
-    cells = [cell for cell in table.iter("td") if not _is_numbers(cell)]
-    if len(cells) == len(list(table.iter("td"))):
-        return False
-    has_code = "blob-code" in " ".join(c.get("class") or "" for c in cells) or any(
-        c.find(".//pre") is not None or c.find(".//code") is not None for c in cells
+    cells = list(table.iter("td"))
+    code = [cell for cell in cells if not _is_numbers(cell)]
+    return len(code) < len(cells) and any(
+        "blob-code" in (c.get("class") or "") or next(c.iter("pre", "code"), None) is not None for c in code
     )
-    return has_code and len(cells) >= 1 and table.find(".//th") is None
 
 
 def code_block(element: HtmlElement) -> CodeBlock:
@@ -76,26 +71,23 @@ def code_block(element: HtmlElement) -> CodeBlock:
 
 def _collect(element: HtmlElement, parts: list[str]) -> None:
     """Depth first without recursion: highlighted code may be nested deeply."""
-    stack: list[tuple[HtmlElement, bool]] = [(element, False)]
+    stack: list[tuple[HtmlElement, int]] = [(element, -1)]
     while stack:
-        node, leaving = stack.pop()
-        if leaving:
-            if _ends_line(node) and _needs_break(parts):
+        node, began = stack.pop()
+        if began >= 0:  # all its children are done
+            if _ends_line(node, "".join(parts[began:])) and (_is_line(node) or _needs_break(parts)):
                 parts.append("\n")
             if node is not element and node.tail:
                 parts.append(node.tail)
             continue
-        stack.append((node, True))
+        opens = node is not element and node.tag in ("pre", *_BLOCKS) and _needs_break(parts)
+        if opens:
+            parts.append("\n")
+        stack.append((node, len(parts)))
         if not isinstance(node.tag, str) or _is_numbers(node) or _is_chrome(node):
             continue
-        if node.tag == "br":
-            parts.append("\n")
-            continue
-        if node is not element and node.tag in ("pre", *_BLOCKS) and _needs_break(parts):
-            parts.append("\n")
-        if node.text:
-            parts.append(node.text)
-        stack.extend((child, False) for child in reversed(node))
+        parts.append("\n" if node.tag == "br" else node.text or "")
+        stack.extend((child, -1) for child in reversed(node))
 
 
 def _needs_break(parts: list[str]) -> bool:
@@ -103,18 +95,19 @@ def _needs_break(parts: list[str]) -> bool:
     return not last.endswith("\n")
 
 
-def _ends_line(node: HtmlElement) -> bool:
+def _ends_line(node: HtmlElement, inside: str) -> bool:
+    """A block ends a line; so does a <span class="line"> that is followed at once by the next."""
     if node.tag in _BLOCKS:
-        return True
+        return not inside.endswith("\n")
     following = node.getnext()
-    return (
-        node.tag in ("span", "code")
-        and following is not None
-        and following.tag == node.tag
-        and not node.tail
-        and bool(_LINE.search(node.get("class") or ""))
-        and bool(_LINE.search(following.get("class") or ""))
-    )
+    if node.tag not in ("span", "code") or following is None or node.tail:
+        return False
+    return _is_line(node) and _is_line(following)
+
+
+def _is_line(node: HtmlElement) -> bool:
+    """One element per line of code; an empty one is an empty line."""
+    return node.tag == "tr" or bool(_LINE.search(node.get("class") or ""))
 
 
 def _is_numbers(node: HtmlElement) -> bool:

@@ -84,13 +84,18 @@ def _mark_blocks(root: HtmlElement, blocks: list[CodeBlock]) -> None:
             element.tag = "pre"
             element.text = chr(FIRST_BLOCK + len(blocks)) + " ".join(block.text.split()) + BLOCK_CLOSE
             blocks.append(block)
-            _free_from_figure(element)
+            _free(element)
 
 
-def _free_from_figure(element: HtmlElement) -> None:
-    """Extractors throw figures away, and some sites keep their code in them."""
-    for above in element.iterancestors("figure", "label", "button"):
-        above.tag = "div"
+def _free(element: HtmlElement) -> None:
+    """Extractors throw away figures and whatever is called a toolbar, and some sites keep their code in them."""
+    length = len(element.text or "")
+    for above, _ in zip(element.iterancestors("div", "figure", "label", "button", "td"), range(4), strict=False):
+        if sum(map(len, above.itertext())) > 1.5 * length + 40:
+            return
+        above.attrib.clear()
+        if above.tag != "td":
+            above.tag = "div"
 
 
 def _mark_link(element: HtmlElement, links: list[str]) -> None:

@@ -53,6 +53,8 @@ def parse(html: str) -> HtmlElement | None:
     if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
         # nested over 2,048 deep, where the parser stops reading: keep the paragraphs
         root = etree.fromstring(_NOT_FLAT.sub(b" ", data), parser)
+    if root is None:
+        return None
     for deep in _TOO_DEEP(root):
         text = " ".join(deep.itertext())
         del deep[:]
