@@ -164,6 +164,25 @@ def test_it_waits_as_long_as_the_site_asks(site, new_fetcher):
     assert second - first >= 1.0
 
 
+def test_a_site_that_is_asked_too_often_is_left_alone_by_every_thread(site, new_fetcher):
+    site.page("/other", "<p>x")
+    answers = iter([Answer(429, headers={"Retry-After": "1"}), Answer(200, "<p>now")])
+    limited = threading.Event()
+
+    def first_too_often(request):
+        limited.set()
+        return next(answers)
+
+    site.route("/", first_too_often)
+    fetcher = new_fetcher(per_host=1, own_hosts=("127.0.0.1",))
+    with ThreadPoolExecutor(2) as threads:
+        page = threads.submit(fetcher.get, site.url("/"))
+        assert limited.wait(10)
+        fetcher.get(site.url("/other"))
+        assert page.result().text == "<p>now"
+    assert min(one.at for one in site.requests[1:]) - site.requests[0].at >= 1.0
+
+
 def test_who_asks_to_wait_until_a_near_date_is_heard(site, new_fetcher):
     def later(request):
         if site.hits("/") > 1:

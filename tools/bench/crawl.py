@@ -36,9 +36,11 @@ class Crawl(NamedTuple):
 def measure(*, pages: int = PAGES, in_a_row: int = PAGES_IN_A_ROW) -> Benchmark:
     """Both crawls against the same server, the real crawl into a real SQLite file, with the defaults of a config."""
     with serving() as port, tempfile.TemporaryDirectory() as folder:
-        crawl(port, Path(folder) / "warm-up.db", pages=4, concurrency=4)
-        alone = crawl(port, Path(folder) / "alone.db", pages=in_a_row, concurrency=1)
-        together = crawl(port, Path(folder) / "together.db", pages=pages, concurrency=FetchConfig().concurrency)
+        crawl(port, Path(folder) / "warm-up.db", HOSTS[:1], pages=4, concurrency=4)
+        few = HOSTS[: max(1, in_a_row * len(HOSTS) // pages)]  # as many pages per robots.txt as below
+        alone = crawl(port, Path(folder) / "alone.db", few, pages=in_a_row, concurrency=1)
+        concurrency = FetchConfig().concurrency
+        together = crawl(port, Path(folder) / "together.db", HOSTS, pages=pages, concurrency=concurrency)
     return Benchmark(
         name="crawl",
         bars=(
@@ -53,12 +55,11 @@ def measure(*, pages: int = PAGES, in_a_row: int = PAGES_IN_A_ROW) -> Benchmark:
     )
 
 
-def crawl(port: int, warehouse_file: Path, *, pages: int, concurrency: int) -> Crawl:
+def crawl(port: int, warehouse_file: Path, hosts: tuple[str, ...], *, pages: int, concurrency: int) -> Crawl:
     """Raises RuntimeError when a page is missing afterwards: a fast crawl that loses pages is no figure."""
     from llm_engineering.infrastructure.fetchers.git import GitRepositories
     from llm_engineering.infrastructure.fetchers.http import HttpFetcher
 
-    hosts = HOSTS[: max(1, pages * len(HOSTS) // PAGES)]  # as many pages of each, so as few robots.txt, either way
     links = [f"http://{hosts[number % len(hosts)]}:{port}/articles/{number}" for number in range(pages)]
     config = FetchConfig(allow_hosts=HOSTS).model_dump(exclude={"concurrency"})
     fetcher = HttpFetcher(**config, resolve=lambda host, port: ["127.0.0.1"])

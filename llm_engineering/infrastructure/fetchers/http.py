@@ -31,6 +31,10 @@ class Ask:
     asks_robots: bool = True
     cut_at: int | None = None  # take this many bytes and be content, instead of raising TOO_LARGE
 
+    @property
+    def conditional(self) -> bool:
+        return not self.headers.keys().isdisjoint(("If-None-Match", "If-Modified-Since"))
+
 
 class HttpFetcher:
     """Plays `Fetcher`; safe to share between threads. Times in seconds, sizes in bytes.
@@ -156,12 +160,24 @@ class HttpFetcher:
             with ask.deadline.pause():
                 turn.enter_context(self._turns.turn(request.url.host, delay))
             self._wait(0)
-            with closing(self._client.send(request, stream=True)) as response:
+            with closing(self._send(request)) as response:
                 ask.cookies.extract_cookies(response)
                 if location := redirect(response):
                     return _joined(str(request.url), location)
-                check_status(response, conditional="If-None-Match" in ask.headers or "If-Modified-Since" in ask.headers)
+                try:
+                    check_status(response, conditional=ask.conditional)
+                except Trouble as trouble:
+                    if trouble.status == 429 and trouble.wait:
+                        self._turns.hold(request.url.host, trouble.wait)  # it was not meant for one link only
+                    raise
                 return self._read(response, ask)
+
+    def _send(self, request):
+        try:
+            return self._client.send(request, stream=True)
+        except RuntimeError:
+            self._wait(0)  # "the client has been closed": by us, meanwhile
+            raise
 
     # --- one answer -----------------------------------------------------------------------------------------
 

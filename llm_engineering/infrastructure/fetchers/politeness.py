@@ -27,9 +27,14 @@ class Turns:
         with self._lock:
             slot = self._slots.setdefault(host, threading.Semaphore(self._per_host))
         with slot:
-            if delay > 0 and (seconds := self._reserve(host, delay)) > 0:
+            if (seconds := self._reserve(host, delay)) > 0:
                 self._wait(seconds)
             yield
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Nobody's next request to this host starts earlier than that."""
+        with self._lock:
+            self._next[host] = max(self._next.get(host, 0.0), self._now() + seconds)
 
     def _reserve(self, host: str, delay: float) -> float:
         with self._lock:
