@@ -15,6 +15,7 @@ from llm_engineering.domain.ledger import Outcome, Reason
 from llm_engineering.domain.ports import Reach
 from llm_engineering.features.config import AuthorConfig
 from llm_engineering.features.crawl import crawl_author
+from llm_engineering.features.crew import AHEAD
 from llm_engineering.features.sources import SOURCES, Page, Skipped, Source
 
 ANN = Author(name="Ann").id
@@ -312,10 +313,29 @@ def test_links_are_found_while_others_are_read(crawl, site):
     assert report.read == 2
 
 
+def test_the_finder_never_runs_far_ahead_of_the_readers(crawl):
+    """So the memory of a run does not grow with the number of links."""
+    found, done, furthest = [], [], []
+
+    def many(address, reach):
+        for number in range(600):
+            found.append(number)
+            furthest.append(len(found) - len(done))
+            yield f"https://example.com/{number}"
+
+    def tiny(target, reach):
+        yield Page(url=target.url, body=target.url)
+
+    source = Source(name="plain", kind=Kind.ARTICLE, crawl=tiny, owns=lambda link: True, discover=many)
+    report = crawl({"plain": "x"}, sources=(source,), concurrency=2, on_progress=done.append)
+    assert report.read == 600
+    assert max(furthest) <= 2 * AHEAD + 2 * 2 + 2  # unread, undelivered, and the one in hand
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ({"mediun": "@ann"}, "no source is called 'mediun'; known: github"),
+        ({"mediun": "@ann"}, "no source is called 'mediun'; known: medium, substack"),
         ({"local_files": {"address": ".", "inlcude": "*.md"}}, "no option inlcude; known: include, exclude"),
         ({"github": {"address": "ann", "limit": 0}}, "limit is a whole number"),
         ({"local_files": {"address": ".", "limit": 3}}, "no option limit"),

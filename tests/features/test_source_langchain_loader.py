@@ -8,7 +8,7 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.features.sources import Target
-from llm_engineering.features.sources.langchain_loader import SOURCE, link_of
+from llm_engineering.features.sources.langchain_loader import SOURCE, link_of, place_of
 
 
 def read(name, **arguments):
@@ -82,3 +82,18 @@ def test_what_a_loader_raises_is_trouble_with_this_link(tmp_path):
     assert "TypeError" in failed("TextLoader", wrong=1).detail
     with pytest.raises(SourceError, match="arguments is a mapping"):
         list(SOURCE.crawl(Target("langchain:TextLoader#1", "TextLoader", options={"arguments": [1]}), None))
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("http://www.example.com/a#b", "https://example.com/a"),
+        ("https://user:secret@example.com/", ""),
+        ("the third shelf", ""),
+        ("", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_only_an_address_or_a_file_is_a_place(source, place):
+    assert place_of(source) == place

@@ -79,12 +79,12 @@ def _failed(target: Target, error: Exception) -> SourceError:
 
 def _page(target: Target, text: str, metadata: dict, times: dict[str, int]) -> Page:
     """The first document of a place has the place's link; the next ones (pages of a PDF, rows) are numbered."""
-    place = _place(metadata.get("source"))
+    place = place_of(metadata.get("source"))
     number = times[place] = times.get(place, -1) + 1
     link = place if place and not number else f"{target.link}/{content_hash(place, str(number))[:16]}"
     return Page(
         link=link,
-        url=place or target.link,
+        url=str(metadata["source"]).strip() if place.startswith("http") else place or target.link,
         title=str(metadata.get("title") or ""),
         body=text,
         media_type="text/plain",
@@ -92,7 +92,7 @@ def _page(target: Target, text: str, metadata: dict, times: dict[str, int]) -> P
     )
 
 
-def _place(source: object) -> str:
+def place_of(source: object) -> str:
     """A canonical link for what loaders call the source: an address or a path; "" for anything else."""
     if not isinstance(source, str | Path) or not str(source).strip():
         return ""
