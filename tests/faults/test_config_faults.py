@@ -131,4 +131,4 @@ def test_a_wrong_store_address_stops_the_run_before_it_starts(type_run, config_f
     result = type_run("digital_data_etl", "--config", config_file(GOOD))
 
     assert result.exit_code == 2, result.output
-    assert "TWIN_WAREHOUSE=postgres://somewhere" in result.output
+    assert "TWIN_WAREHOUSE has the scheme postgres" in result.output

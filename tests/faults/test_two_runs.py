@@ -125,4 +125,4 @@ def test_a_second_ctrl_c_ends_it_at_once(begin, site, config_file):
 
 def page(title: str) -> str:
     words = " ".join(f"Sentence number {n} about {title} has something to say." for n in range(20))
-    return f"<html><head><title>{title}</title></head><body><article><h1>{title}</h1><p>{words}</p></article></body></html>"
+    return f"<html><head><title>{title}</title></head><body><article><h1>{title}</h1><p>{words}</p></article></body>"
