@@ -13,10 +13,10 @@ from llm_engineering.features.source import Target
 from llm_engineering.features.sources import web_article
 from llm_engineering.features.text import to_markdown
 
-BILLION_LAUGHS = """<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "ha">
-{entities}]><rss version="2.0"><channel><item><title>&e9;</title><link>https://b.example/p/x</link></item></channel></rss>"""
-LAUGHS = BILLION_LAUGHS.format(
-    entities="\n".join(f'<!ENTITY e{n} "{("&e%d;" % (n - 1) if n else "&a;") * 10}">' for n in range(10))
+LEVELS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">\n' for n in range(1, 10))
+LAUGHS = (
+    f'<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY e0 "ha">\n{LEVELS}]>'
+    '<rss version="2.0"><channel><item><title>&e9;</title><link>https://b.example/p/x</link></item></channel></rss>'
 )
 EXTERNAL = (
     '<?xml version="1.0"?><!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]>'

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001, E501  (typographic quotes and long lines of markup are what is tested)
 """HTML into Markdown: what the author wrote stays as it was, what surrounds it goes."""
 
 import re

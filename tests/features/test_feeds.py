@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (long lines of markup)
 """Feeds, sitemaps and archive pages become links."""
 
 import gzip

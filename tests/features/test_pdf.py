@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (long lines of markup)
 """PDF files as text."""
 
 import base64

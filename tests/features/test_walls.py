@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (long lines of markup)
 """A wall is recognised by what it is made of, and an article about walls is an article."""
 
 import pytest

@@ -1,5 +1,6 @@
 """HTML into Markdown: the article stays, what surrounds it goes."""
 
+import logging
 from collections.abc import Iterable
 
 from lxml.etree import strip_elements
@@ -34,6 +35,7 @@ def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) 
     marked = mark(root, base or page.base)
     from trafilatura import bare_extraction
 
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is told in our own report
     found = bare_extraction(root, output_format="txt", include_comments=False)
     return ("" if found is None else render(found.body, marked)), page
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\U00100000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = bytes(set(range(0x20)) - set(b"\t\n\r")) + b"\x7f"
+_OUR_MARKS = re.compile(rb"\xf4[\x80-\x8f][\x80-\xbf]{2}|\xef\xbf[\xbe\xbf]")  # U+100000 and up; U+FFFE, U+FFFF
 _TITLE = ("og:title", "twitter:title", "dc.title", "title")
 _DATE = (
     *("article:published_time", "og:article:published_time", "datepublished", "date", "dc.date", "dc.date.issued"),
@@ -31,9 +32,14 @@ class PageFacts(NamedTuple):
     free: bool | None = None  # schema.org isAccessibleForFree
 
 
-def printable(text: str) -> str:
-    """Without NUL bytes and the like; a lone surrogate becomes U+FFFD."""
-    return _CONTROL.sub("", _SURROGATE.sub("\ufffd", text))
+def parsable(html: str) -> bytes:
+    """UTF-8 without NUL bytes and the like; a lone surrogate becomes U+FFFD."""
+    try:
+        data = html.encode()
+    except UnicodeEncodeError:
+        data = _SURROGATE.sub("\ufffd", html).encode()
+    data = data.translate(None, _CONTROL)
+    return _OUR_MARKS.sub(b"", data) if b"\xf4" in data or b"\xef\xbf" in data else data
 
 
 def parse(html: str) -> HtmlElement | None:
@@ -41,7 +47,7 @@ def parse(html: str) -> HtmlElement | None:
 
     What is nested deeper than MAX_DEPTH keeps its words and loses its structure: extractors recurse.
     """
-    data = printable(html).encode()
+    data = parsable(html)
     # the HTML parser reads bytes as we say, whatever the page declares; comments and instructions are nobody's text
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, collect_ids=False, huge_tree=True)
     if not data.strip():
