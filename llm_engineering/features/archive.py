@@ -1,5 +1,6 @@
 """A zip archive or a folder from outside, read in memory with the distrust it deserves: nothing is unpacked."""
 
+import lzma
 import os
 import re
 import stat
@@ -8,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 
 class Limits(NamedTuple):
@@ -40,10 +41,11 @@ def open_archive(path: Path, *, limits: Limits = LIMITS) -> Iterator[Archive]:
         yield _Folder(path, limits)
         return
     try:
-        with zipfile.ZipFile(path) as opened:
-            yield _Zip(opened, limits)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+        opened = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
         raise Untrustworthy(f"not a readable zip archive: {error}") from None
+    with opened:
+        yield _Zip(opened, limits)
 
 
 class _Zip:
@@ -62,7 +64,7 @@ class _Zip:
         try:
             with self._opened.open(name) as file:
                 data = file.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
             raise Untrustworthy(f"{name} is damaged or encrypted: {error}") from None
         if len(data) > limit:
             raise Untrustworthy(f"{name} unpacks to more than {limit:,} bytes")
@@ -74,7 +76,7 @@ class _Folder:
     def __init__(self, root: Path, limits: Limits) -> None:
         self._root, self._limits = root, limits
         found = []
-        for folder, folders, files in os.walk(root):
+        for folder, folders, files in os.walk(root, onerror=_refuse):
             for name in folders + files:
                 path = Path(folder, name)
                 if path.is_symlink():
@@ -85,10 +87,18 @@ class _Folder:
         self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
-        path = self._root / name
-        if path.stat().st_size > self._limits.file_bytes:
+        try:
+            with (self._root / name).open("rb") as file:
+                data = file.read(self._limits.file_bytes + 1)
+        except OSError as error:
+            _refuse(error)
+        if len(data) > self._limits.file_bytes:
             raise Untrustworthy(f"{name} has more than {self._limits.file_bytes:,} bytes")
-        return path.read_bytes()
+        return data
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise Untrustworthy(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _check(member: zipfile.ZipInfo, limits: Limits) -> None:

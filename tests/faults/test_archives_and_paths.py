@@ -147,3 +147,12 @@ def test_names_are_sorted_and_folders_left_out(tmp_path):
     with open_archive(path) as opened:
         assert opened.names == ("Shares.csv", "a", "b/2")
         assert opened.read("a") == b"x"
+
+
+def test_what_vanishes_from_an_unpacked_export_is_named(both):
+    if both.is_file():
+        pytest.skip("a zip is open while it is read")
+    with open_archive(both) as opened:
+        (both / "Shares.csv").unlink()
+        with pytest.raises(Untrustworthy, match=r"Shares\.csv cannot be read: No such file"):
+            opened.read("Shares.csv")

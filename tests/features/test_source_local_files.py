@@ -165,11 +165,31 @@ def test_a_file_written_this_moment_is_read_again_next_time(notes):
     assert read(notes)[0]["a.md"].etag is None
 
 
-def test_a_file_without_permission_is_counted(notes):
-    (notes / "a.md").chmod(0)
-    if os.access(notes / "a.md", os.R_OK):
-        pytest.skip("this user may read everything")
-    assert read(notes)[1] == {"unreadable": 1}
+@pytest.mark.parametrize("name", ["a.md", "deep"])
+def test_what_may_not_be_read_is_no_removed_file(notes, name):
+    """The rest is read, and the link fails, so that nothing is deleted."""
+    (notes / name).chmod(0)
+    try:
+        if os.access(notes / name, os.R_OK):
+            pytest.skip("this user may read everything")
+        link = link_of(str(notes), {})
+        items = SOURCE.crawl(Target(link, str(notes)), None)
+        pages = []
+        with pytest.raises(SourceError, match="1 files or folders cannot be read") as caught:
+            pages.extend(items)
+        assert len(pages) == 5
+        assert caught.value.retry
+    finally:
+        (notes / name).chmod(0o700)
+
+
+def test_a_file_that_goes_while_the_folder_is_read_is_passed_over(notes):
+    link = link_of(str(notes), {})
+    items = SOURCE.crawl(Target(link, str(notes)), None)
+    assert next(items).meta["path"] == "a.md"
+    (notes / "c.txt").unlink()
+    rest = list(items)
+    assert rest[-1] == Skipped("vanished")
 
 
 def test_file_links_are_this_source_s_own():

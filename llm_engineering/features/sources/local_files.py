@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -40,27 +40,43 @@ SETTLED = 2.0  # seconds: a file changed this recently may change again within i
 
 
 class Found(NamedTuple):
-    path: Path
+    """Small, because a folder may hold a hundred thousand."""
+
+    root: Path
     name: str  # below the root, with slashes
     size: int
     changed: int  # nanoseconds
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
 
 
 def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
     path = path_of(target.link)
     include, exclude = _patterns(target, "include"), _patterns(target, "exclude")
     skipped: Counter[str] = Counter()
-    files = [one for one in _files(path, target.link, skipped) if _wanted(one, include, exclude, skipped)]
-    etag = _fingerprint(files, target.options)
+    refused: list[OSError] = []
+    files = [one for one in _files(path, target.link, skipped, refused) if _wanted(one, include, exclude, skipped)]
+    etag = None if refused else _fingerprint(files, target.options)
     if etag and etag == target.etag:
         raise NotModified(target.link)
     for one in files:
-        page = _page(one, etag)
+        try:
+            page = _page(one, etag)
+        except FileNotFoundError:
+            page = "vanished"
+        except OSError as error:
+            refused.append(error)
+            continue
         if isinstance(page, Page):
             yield page
         else:
             skipped[page] += 1
     yield from (Skipped(why, count) for why, count in skipped.items())
+    if refused:  # not read whole, so that what cannot be read today is not taken for removed
+        detail = f"{len(refused)} files or folders cannot be read, such as {refused[0].filename}: {refused[0].strerror}"
+        raise SourceError(target.link, Reason.MISSING_FILE, detail, retry=True)
 
 
 def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
@@ -74,12 +90,12 @@ def path_of(link: str) -> Path:
     return Path(unquote(urlsplit(link).path))
 
 
-def _files(path: Path, link: str, skipped: Counter[str]) -> Iterator[Found]:
+def _files(path: Path, link: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[Found]:
     """Every readable file at or below `path`, by name; never out of the root through a symbolic link."""
     if path.is_dir():
-        yield from _below(path.resolve(), path, "", skipped)
+        yield from _below(path, path.resolve(), "", skipped, refused)
     elif path.is_file():
-        yield _found(path, path.name)
+        yield _found(path.parent, path.name)
     elif glob.has_magic(str(path)):
         matches = sorted(_matching(path))
         if not matches:
@@ -88,7 +104,7 @@ def _files(path: Path, link: str, skipped: Counter[str]) -> Iterator[Found]:
             if match.is_symlink():
                 skipped["symlink"] += 1
             elif match.is_file():
-                yield _found(match, match.name)
+                yield _found(match.parent, match.name)
     else:
         raise SourceError(link, Reason.MISSING_FILE, f"there is no {path}", retry=False)
 
@@ -98,9 +114,13 @@ def _matching(pattern: Path) -> Iterator[Path]:
     return fixed.glob(str(pattern.relative_to(fixed)))
 
 
-def _below(real: Path, shown: Path, above: str, skipped: Counter[str]) -> Iterator[Found]:
-    with os.scandir(real) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
+def _below(root: Path, folder: Path, above: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[Found]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        refused.append(error)
+        return
     for entry in entries:
         name = f"{above}{entry.name}"
         if entry.name.startswith("."):
@@ -108,20 +128,21 @@ def _below(real: Path, shown: Path, above: str, skipped: Counter[str]) -> Iterat
         elif entry.is_symlink():
             skipped["symlink"] += 1
         elif entry.is_dir():
-            yield from _below(real / entry.name, shown / entry.name, f"{name}/", skipped)
+            yield from _below(root, folder / entry.name, f"{name}/", skipped, refused)
         elif entry.is_file():
-            yield _found(shown / entry.name, name)
+            status = entry.stat()
+            yield Found(root, name, status.st_size, status.st_mtime_ns)
         else:
             skipped["no regular file"] += 1
 
 
-def _found(path: Path, name: str) -> Found:
-    status = path.stat()
-    return Found(path, name, status.st_size, status.st_mtime_ns)
+def _found(root: Path, name: str) -> Found:
+    status = (root / name).stat()
+    return Found(root, name, status.st_size, status.st_mtime_ns)
 
 
 def _wanted(one: Found, include: tuple[str, ...], exclude: tuple[str, ...], skipped: Counter[str]) -> bool:
-    if one.path.suffix.lower() not in MEDIA_TYPES:
+    if PurePath(one.name).suffix.lower() not in MEDIA_TYPES:
         skipped["other type"] += 1
     elif one.size > MAX_BYTES:
         skipped["too large"] += 1
@@ -157,11 +178,8 @@ def _fingerprint(files: list[Found], options: Mapping[str, JsonValue]) -> str | 
 
 def _page(one: Found, etag: str | None) -> Page | str:
     """Or why there is none."""
-    try:
-        data = one.path.read_bytes()
-    except (FileNotFoundError, PermissionError) as error:
-        return "unreadable" if isinstance(error, PermissionError) else "vanished"
-    uri, suffix = one.path.absolute().as_uri(), one.path.suffix.lower()
+    data = one.path.read_bytes()
+    uri, suffix = one.path.as_uri(), one.path.suffix.lower()
     page = Page(url=uri, link=uri, body="", media_type=MEDIA_TYPES[suffix], etag=etag, meta={"path": one.name})
     if suffix == ".pdf":
         if not data.startswith(b"%PDF-"):
