@@ -10,9 +10,9 @@ from steps.report import report
 @pipeline(dynamic=True, enable_cache=False, execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)
 def digital_data_etl(config: EtlConfig, revalidate: bool = True, retry_failed: bool = False) -> None:
     """One crawl step per author; one author's failure stops nobody else, and the run is red at the end."""
-    red = settle(crawl_everyone(config, revalidate, retry_failed))
-    report()
-    raise_if_red(red)
+    crawled = settle(crawl_everyone(config, revalidate, retry_failed))
+    report(after=crawled.green)
+    raise_if_red(crawled.red)
 
 
 def crawl_everyone(config: EtlConfig, revalidate: bool, retry_failed: bool) -> dict[str, object]:

@@ -14,8 +14,9 @@ def end_to_end_data(
     config: EndToEndConfig, revalidate: bool = True, retry_failed: bool = False, rebuild: bool = False
 ) -> None:
     """Crawl, then build the features of whatever was read, even when an author failed; red if anything was."""
-    red = settle(crawl_everyone(config.etl, revalidate, retry_failed))
+    crawled = built = settle(crawl_everyone(config.etl, revalidate, retry_failed))
     if not stopping.is_set():
-        red |= settle({"features": build.submit(config=config.features, rebuild=rebuild, id="build_features")})
-    report()
-    raise_if_red(red)
+        features = build.submit(config=config.features, rebuild=rebuild, id="build_features", after=crawled.green)
+        built = settle({"features": features})
+    report(after=built.green or crawled.green)
+    raise_if_red(crawled.red | built.red)

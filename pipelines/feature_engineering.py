@@ -10,6 +10,6 @@ from steps.report import report
 @pipeline(dynamic=True, enable_cache=False, execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)
 def feature_engineering(config: FeatureConfig, rebuild: bool = False) -> None:
     """Clean, cut, embed and load what changed in the warehouse."""
-    red = settle({"features": build.submit(config=config, rebuild=rebuild, id="build_features")})
-    report()
-    raise_if_red(red)
+    built = settle({"features": build.submit(config=config, rebuild=rebuild, id="build_features")})
+    report(after=built.green)
+    raise_if_red(built.red)

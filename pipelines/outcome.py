@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_engineering.domain.errors import LLMTwinError
 
@@ -15,18 +15,26 @@ class RunFailed(LLMTwinError):
         super().__init__("; ".join(f"{what}: {why}" for what, why in red.items()))
 
 
-def settle(futures: Mapping[str, Any]) -> dict[str, str]:
+class Settled(NamedTuple):
+    """`green` are the futures of the steps that completed: what comes `after` them is drawn below them."""
+
+    green: list[Any]
+    red: dict[str, str]
+
+
+def settle(futures: Mapping[str, Any]) -> Settled:
     """Wait for every step; what failed, and why.
 
     The errors are not swallowed: ZenML has marked those steps failed, and `raise_if_red` marks the run.
     """
-    red = {}
+    green, red = [], {}
     for what, future in futures.items():
         try:
             future.wait()
+            green.append(future)
         except Exception as error:
             red[what] = str(error) or type(error).__name__
-    return red
+    return Settled(green, red)
 
 
 def raise_if_red(red: Mapping[str, str]) -> None:

@@ -53,7 +53,9 @@ def render(run_name: str, record: RunRecord) -> str:
 
 def red(record: RunRecord) -> dict[str, str]:
     """Which parts of the run failed, and why."""
-    found = {report.author: report.red for report in record.crawls if report.red} | record.broken
+    found = {
+        report.author: report.red.removeprefix(f"{report.author}: ") for report in record.crawls if report.red
+    } | record.broken
     if record.features and record.features.red:
         found["features"] = record.features.red
     return found

@@ -87,8 +87,7 @@ def run_and_show(pipeline: str, config: Any, switches: dict[str, bool], *, debug
         was_stopped = stopped()
     show_record(console, finished.record)
     for what, why in finished.red.items():
-        reason = plain(why.splitlines()[0].removeprefix(f"{what}: "))
-        errors.print(f"[bold red]{plain(what)}[/]: {reason}", soft_wrap=True)
+        errors.print(f"[bold red]{plain(what)}[/]: {plain(why.splitlines()[0])}", soft_wrap=True)
     colour = "[bold red]red[/]" if finished.red else "[bold green]green[/]"
     console.print(f"{colour}  {finished.name}  (poe dashboard shows the run and its report)", soft_wrap=True)
     if was_stopped:
