@@ -3,10 +3,11 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.domain.chunks import EmbeddingSpec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(r"\w+")
+_SORTED_TOGETHER = 4096  # texts
 _COUNTED_TOGETHER = 256  # texts per call of the tokenizer, which keeps every token of a call in memory
 
 
@@ -37,7 +39,7 @@ class SentenceTransformerEmbedder:
         if precision not in PRECISIONS:
             raise ConfigError(f"TWIN_EMBEDDER_PRECISION={precision}: use {', '.join(PRECISIONS)}")
         self.model_id, self.precision = canonical_id(model_id.strip()), precision
-        self._lock = Lock()
+        self._lock = RLock()  # two threads must not load the model at once, nor the tokenizer inside it be shared
 
     @cached_property
     def spec(self) -> EmbeddingSpec:
@@ -45,7 +47,8 @@ class SentenceTransformerEmbedder:
         spec = read_spec(self.model_id, folder) if folder else None
         if spec is not None:
             return spec
-        model = self._model
+        with self._lock:
+            model = self._model
         size = model.get_embedding_dimension()
         limit = model.max_seq_length or model.tokenizer.model_max_length
         if not size or not limit or limit > 1_000_000:  # transformers writes "no limit" as 1e30
@@ -58,21 +61,59 @@ class SentenceTransformerEmbedder:
 
         if not texts:
             return np.empty((0, self.spec.size), np.float32)
-        model = self._model
+        sound = [_sound(text) for text in texts]
         with self._lock:
-            rows = model.encode(
-                [_sound(text) for text in texts],
-                batch_size=128 if model.device.type == "cuda" else 8 if self._in_bfloat16 else 32,
-                show_progress_bar=False,
-                convert_to_numpy=True,
-            )
-        return _unit_length(np.asarray(rows, np.float32))
+            batch_size = 128 if self._model.device.type == "cuda" else 8 if self._in_bfloat16 else 32
+            if self._cutting_tokenizer is None:
+                rows = self._model.encode(sound, batch_size=batch_size, show_progress_bar=False)
+                return _unit_length(np.asarray(rows, np.float32))
+            spans = [sound[at : at + _SORTED_TOGETHER] for at in range(0, len(sound), _SORTED_TOGETHER)]
+            return _unit_length(np.concatenate([self._encode(span, batch_size) for span in spans]))
+
+    def _encode(self, texts: list[str], batch_size: int) -> "np.ndarray":
+        """As the model's own `encode`, which sorts by characters; sorted by tokens there is next to no padding (0.3 %
+        of the tokens instead of 23 %, on real articles in batches of 8)."""
+        import numpy as np
+        import torch
+
+        encodings = self._cutting_tokenizer.encode_batch_fast(texts)
+        order = sorted(range(len(texts)), key=lambda i: -len(encodings[i]))
+        rows = np.empty((len(texts), self.spec.size), np.float32)
+        with torch.inference_mode():
+            for at in range(0, len(order), batch_size):
+                batch = order[at : at + batch_size]
+                ids = torch.full((len(batch), len(encodings[batch[0]])), self._model.tokenizer.pad_token_id)
+                mask = torch.zeros_like(ids)
+                for row, i in enumerate(batch):
+                    tokens = torch.tensor(encodings[i].ids)
+                    ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
+                features = {"input_ids": ids.to(self._model.device), "attention_mask": mask.to(self._model.device)}
+                rows[batch] = self._model.forward(features)["sentence_embedding"].float().cpu().numpy()
+        return rows
+
+    @cached_property
+    def _cutting_tokenizer(self) -> Any | None:
+        """The model's own, cutting at the limit; None for a model that does more with a text than read its tokens."""
+        from tokenizers import Tokenizer
+
+        model = self._model
+        fast, limit = getattr(model.tokenizer, "backend_tokenizer", None), model.max_seq_length
+        usual = self._folder is not None and read_spec(self.model_id, self._folder) is not None
+        prompted = model.default_prompt_name or getattr(model[0], "do_lower_case", False)
+        if not usual or prompted or fast is None or limit is None or model.tokenizer.pad_token_id is None:
+            return None
+        tokenizer = Tokenizer.from_str(fast.to_str())
+        tokenizer.enable_truncation(limit)
+        tokenizer.no_padding()
+        return tokenizer
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        with self._lock:
+            tokenizer = self._tokenizer
         counts: list[int] = []
         for at in range(0, len(texts), _COUNTED_TOGETHER):
             batch = [_sound(text) for text in texts[at : at + _COUNTED_TOGETHER]]
-            counts += [len(encoding) for encoding in self._tokenizer.encode_batch_fast(batch)]
+            counts += [len(encoding) for encoding in tokenizer.encode_batch_fast(batch)]
         return counts
 
     @cached_property
@@ -111,7 +152,8 @@ class SentenceTransformerEmbedder:
         if self._folder is None and self.model_id.startswith(("/", ".", "~")):
             raise self._unusable("there is no such folder")
         try:
-            model = SentenceTransformer(str(self._folder or self.model_id))
+            with _no_progress_bar() if self._folder else nullcontext():
+                model = SentenceTransformer(str(self._folder or self.model_id))
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise self._unusable(str(error).strip().partition("\n")[0]) from error
         return model.to(dtype=_dtype(self.precision, model.device.type))
@@ -173,6 +215,20 @@ def _unit_length(rows: "np.ndarray") -> "np.ndarray":
 def _sound(text: str) -> str:
     """A lone surrogate cannot be encoded, and the tokenizer would refuse the whole batch."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading weights takes a moment, and its bar would break into the run's own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _dtype(precision: str, device: str) -> Any:

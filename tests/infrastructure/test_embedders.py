@@ -77,6 +77,26 @@ def test_unusual_modules_are_left_to_the_model(folder):
     assert read_spec("x", folder) is None
 
 
+def test_vectors_are_those_of_the_models_own_encode():
+    from sentence_transformers import SentenceTransformer
+
+    texts = [f"Passage {i}. " * (1 + 7 * i % 90) for i in range(20)] + ["", "é 漢字"]
+    expected = SentenceTransformer(str(local_folder(MINILM))).encode(texts, show_progress_bar=False)
+    ours = SentenceTransformerEmbedder(MINILM, precision="float32").embed(texts)
+    assert np.abs(ours - expected).max() < 1e-5
+
+
+def test_a_model_that_wants_a_prompt_gets_it(folder):
+    texts = ["a dog barks", "the stock market fell"]
+    plain = SentenceTransformerEmbedder(str(folder), precision="float32").embed(texts)
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    edit(folder / "config_sentence_transformers.json", **prompts)
+    prompted = SentenceTransformerEmbedder(str(folder), precision="float32").embed(texts)
+    by_hand = SentenceTransformerEmbedder(MINILM, precision="float32").embed([f"query: {text}" for text in texts])
+    assert np.abs(prompted - by_hand).max() < 1e-5
+    assert np.abs(prompted - plain).max() > 1e-2
+
+
 def test_bfloat16_means_the_same_as_float32():
     texts = ["How do I fine-tune a model?", "Vectors are stored in an index. " * 30, "short"]
     exact = SentenceTransformerEmbedder(MINILM, precision="float32").embed(texts)
