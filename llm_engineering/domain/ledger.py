@@ -68,3 +68,4 @@ class LedgerEntry(Noun):
     etag: str | None = None
     last_modified: str | None = None
     documents: int = 0
+    found_in: str = ""  # the line of the config whose list named it, as "substack:ann"; "" for a plain link

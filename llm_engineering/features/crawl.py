@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import perf_counter
 
 from llm_engineering.domain.documents import Author
@@ -60,12 +61,12 @@ def crawl_author(
 
     Raises TooFewRead, with the report, after everything is recorded, when a smaller share than `min_success_rate`
     was read or there was no link at all; ConfigError before anything is asked; StoreUnavailable at once. The stores
-    are only touched on the calling thread.
+    are only written on the calling thread.
     """
-    traffic = Traffic(reach)
-    found = tasks(author, reach=traffic.reach, sources=sources)
+    name, traffic = Author(name=author.name), Traffic(reach)
+    known = partial(ledger.entries, author_id=name.id)
+    found = tasks(author, reach=traffic.reach, sources=sources, known=known)
     fingerprint = content_hash(author.model_dump_json(), "revalidate" if revalidate else "full")
-    name = Author(name=author.name)
     run = _Run(
         name,
         warehouse,
@@ -130,6 +131,12 @@ class _Progress:
     updated: int = 0
     unchanged: int = 0
     ids: set[str] = field(default_factory=set)
+
+    def is_new(self, document_id: str) -> bool:
+        """Of two documents of one link the first counts: taking both would make a revision in every run."""
+        before = len(self.ids)
+        self.ids.add(document_id)
+        return len(self.ids) > before
 
 
 @dataclass
@@ -209,12 +216,14 @@ class _Run:
     def store(self, delivery: Delivery) -> None:
         task = delivery.task
         progress = self.in_flight[task.link]
-        if delivery.documents:
-            put = self.warehouse.put(delivery.documents)
+        documents = [document for document in delivery.documents if progress.is_new(document.id)]
+        if again := len(delivery.documents) - len(documents):
+            self.skipped["same link again"] += again
+        if documents:
+            put = self.warehouse.put(documents)
             progress.inserted += put.inserted
             progress.updated += put.updated
             progress.unchanged += put.unchanged
-            progress.ids.update(document.id for document in delivery.documents)
         self.skipped.update(delivery.skipped)
         if delivery.last:
             del self.in_flight[task.link]
@@ -260,7 +269,7 @@ class _Run:
         self.counts[outcome] += 1
         self.record(
             task.link, task.url, task.source.name, prior, outcome=outcome, last_success=self.clock(),
-            documents=documents, **validators,
+            documents=documents, found_in=task.found_in, **validators,
         )  # fmt: skip
 
     def lost(
@@ -268,7 +277,7 @@ class _Run:
     ) -> None:
         """`stale`: some documents are newer than the validators, which therefore go."""
         self.failed(link, error)
-        kept = {} if prior is None else {"last_success": prior.last_success, "documents": prior.documents}
+        kept = prior.model_dump(include={"last_success", "documents", "found_in"}) if prior else {}
         if prior and not stale:
             kept |= {"etag": prior.etag, "last_modified": prior.last_modified}
         self.record(

@@ -1,6 +1,6 @@
 """An author's config lines into links to read, one at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ids import content_hash
-from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Reach
 from llm_engineering.features.config import AuthorConfig, LinkSpec
@@ -24,6 +24,7 @@ class Task(NamedTuple):
     url: str  # as it was given
     source: Source
     options: Mapping[str, JsonValue] = {}
+    found_in: str = ""  # the line whose list named it
 
 
 class Trouble(NamedTuple):
@@ -41,14 +42,19 @@ class Looked(NamedTuple):
     source: str
 
 
-def tasks(author: AuthorConfig, *, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
+def tasks(
+    author: AuthorConfig, *, reach: Reach, sources: Sequence[Source], known: Callable[[], Iterable[LedgerEntry]]
+) -> Iterator[Task | Trouble | Looked]:
     """In the order of the config, lazily. Only digests of the links are kept, so a million links fit.
+
+    Last come the links that a list once named and names no more, out of the `known`: somebody has to notice that they
+    are gone.
 
     Raises ConfigError, before anything is asked, for an unknown source or option and for one address listed with
     two sets of options.
     """
     _check(author, sources)
-    return _once(author, reach, sources)
+    return _once(_every(author, reach, sources, known))
 
 
 def _check(author: AuthorConfig, sources: Sequence[Source]) -> None:
@@ -77,16 +83,32 @@ def _identity(spec: LinkSpec, sources: Sequence[Source]) -> tuple[str | None, st
         return spec.source, spec.address
 
 
-def _once(author: AuthorConfig, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
+def _once(items: Iterator[Task | Trouble | Looked]) -> Iterator[Task | Trouble | Looked]:
     seen: set[int] = set()
+    for item in items:
+        if not isinstance(item, Looked):
+            digest = int(content_hash(item.link)[:16], 16)
+            if digest in seen:
+                continue
+            seen.add(digest)
+        yield item
+
+
+def _every(
+    author: AuthorConfig, reach: Reach, sources: Sequence[Source], known: Callable[[], Iterable[LedgerEntry]]
+) -> Iterator[Task | Trouble | Looked]:
+    read_whole: dict[str, tuple[Source, Mapping[str, JsonValue]]] = {}
     for spec in author.links:
         for item in _expand(spec, reach, sources):
-            if not isinstance(item, Looked):
-                digest = int(content_hash(item.link)[:16], 16)
-                if digest in seen:
-                    continue
-                seen.add(digest)
+            if isinstance(item, Looked) and LIMIT not in spec.options:
+                source = source_named(item.source, sources)
+                if not source.forgets:
+                    read_whole[item.link] = source, spec.options
             yield item
+    if read_whole:
+        for entry in known():
+            if entry.found_in in read_whole and entry.documents and entry.outcome is not Outcome.DEAD:
+                yield Task(entry.link, entry.url, *read_whole[entry.found_in], entry.found_in)
 
 
 def _expand(spec: LinkSpec, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
@@ -102,7 +124,7 @@ def _expand(spec: LinkSpec, reach: Reach, sources: Sequence[Source]) -> Iterator
     try:
         for url in islice(source.discover(spec.address, reach), spec.options.get(LIMIT)):
             found += 1
-            yield _named(url, source, options)
+            yield _named(url, source, options, found_in=key)
         if not found:
             raise SourceError(key, Reason.EMPTY, "no links found here; is the address right?", retry=True)
         yield Looked(key, source.name)
@@ -119,10 +141,10 @@ def _plain(address: str, sources: Sequence[Source]) -> Task | Trouble:
         return Trouble(error.link, "", error)
 
 
-def _named(address: str, source: Source, options: Mapping[str, JsonValue]) -> Task | Trouble:
+def _named(address: str, source: Source, options: Mapping[str, JsonValue], *, found_in: str = "") -> Task | Trouble:
     try:
         if source.link_of:
             return Task(source.link_of(address, options), address, source, options)
-        return Task(source.canonical(canonical_link(address)), address.strip(), source, options)
+        return Task(source.canonical(canonical_link(address)), address.strip(), source, options, found_in)
     except SourceError as error:
         return Trouble(error.link, source.name, error)

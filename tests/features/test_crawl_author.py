@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -298,6 +299,44 @@ def test_a_list_that_cannot_be_read_is_one_failed_link_until_it_can(crawl, store
     assert list(stores[1].entries(outcome=(Outcome.FAILED, Outcome.DEAD))) == []
 
 
+def test_a_page_its_list_no_longer_names_is_still_followed(crawl, stores, site):
+    for name in "abc":
+        site.page(f"/{name}", name, etag=True)
+    line = {"plain": site.url("/list")}
+    site.page("/list", " ".join(site.url(f"/{name}") for name in "abc"))
+    crawl(line)
+    site.page("/list", site.url("/a"))
+    site.remove("/b")
+    site.page("/c", "edited", etag=True)
+    report = crawl(line)
+    assert (report.links, report.unchanged, report.gone, report.read) == (3, 1, 1, 1)
+    assert bodies(stores) == ["a", "edited"]
+    assert entry(stores, "/c").found_in == f"plain:{site.url('/list')}"
+
+
+@pytest.mark.parametrize("why", ["limit", "forgets", "no list", "list unread"])
+def test_old_links_are_left_alone_where_a_list_says_nothing_about_them(crawl, stores, site, why):
+    site.page("/a", "a")
+    site.page("/b", "b")
+    site.page("/list", f"{site.url('/a')} {site.url('/b')}")
+    line = {"plain": site.url("/list")}
+    crawl(line)
+    site.page("/list", site.url("/a"))
+    source = PLAIN
+    match why:
+        case "limit":
+            line = {"plain": {"address": site.url("/list"), "limit": 5}}
+        case "forgets":
+            source = replace(PLAIN, forgets=True)
+        case "no list":
+            line = site.url("/a")
+        case "list unread":
+            site.remove("/list")
+    crawl(line, site.url("/a"), sources=(source,))
+    assert site.hits("/b") == 1
+    assert bodies(stores) == ["a", "b"]
+
+
 def test_links_are_found_while_others_are_read(crawl, site):
     """A list without an end is no problem until it ends: reading starts with the first link."""
     site.page("/a", "x")
@@ -394,6 +433,18 @@ def test_a_whole_source_loses_what_it_no_longer_has(crawl, stores, shelf):
     report = crawl("https://example.com/shelf", sources=(shelf.source,))
     assert (report.documents_deleted, report.documents_unchanged, report.read) == (1, 149, 1)
     assert "book-0" not in bodies(stores)
+
+
+def test_of_two_documents_with_one_link_the_first_counts(crawl, stores, shelf):
+    def twice(target, reach):
+        for body in ("first", "second"):
+            yield Page(url="https://example.com/x", link="https://example.com/x", body=body)
+
+    source = Source(name="twice", kind=Kind.ARTICLE, crawl=twice, owns=lambda link: True, whole=True)
+    report = crawl("https://example.com/shelf", sources=(source,))
+    assert report.skipped == {"same link again": 1}
+    assert bodies(stores) == ["first"]
+    assert crawl("https://example.com/shelf", sources=(source,)).unchanged == 1
 
 
 def test_nothing_is_removed_when_a_whole_source_breaks_off(crawl, stores, shelf):

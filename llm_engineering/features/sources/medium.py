@@ -187,4 +187,5 @@ SOURCE = Source(
     clean=clean,
     discover=discover,
     canonical=canonical,
+    forgets=True,  # a feed holds ten stories, and an older one would meet the wall
 )
