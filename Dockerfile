@@ -8,7 +8,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir llm_engineering steps pipelines tools \
     && pip install --no-cache-dir "pip>=25.1" \
-    && pip install --no-cache-dir --constraint constraints.txt --editable . --group ml
+    && pip install --no-cache-dir --constraint constraints.txt --editable . --group ml --group ui
 COPY . .
 RUN mkdir -p .twin && chown -R twin:twin /app
 USER twin

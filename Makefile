@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (some minutes the first time) …"
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "make: this Python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group ml --group dev
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group ml --group ui --group dev
 	@touch $@
 
 clean:
