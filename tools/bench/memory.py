@@ -66,7 +66,7 @@ def watched(child: subprocess.Popen) -> int:
             most = max(most, sum(one.memory_info().rss for one in family))
         except psutil.NoSuchProcess:
             continue  # one of them ended while it was looked at
-        time.sleep(0.05)
+        time.sleep(0.25)
     return most
 
 
