@@ -54,7 +54,7 @@ class Document(Noun):
 
     @cached_property
     def content_hash(self) -> str:
-        """Of what the author wrote. What merely surrounds it (`url`, `meta`: a commit, a fetch time) makes no revision."""
+        """Of what the author wrote. What surrounds it (`url`, `meta`: a commit, a fetch time) makes no revision."""
         published = self.published_at.isoformat() if self.published_at else ""
         return content_hash(
             self.author.id, self.source, self.kind, self.title, published, self.media_type, self.encoding, self.body

@@ -11,7 +11,6 @@ from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, H
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
 
-
 # --- the warehouse -----------------------------------------------------------------------------------------
 
 

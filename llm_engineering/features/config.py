@@ -10,7 +10,7 @@ from llm_engineering.domain.noun import Noun
 
 
 class LinkSpec(Noun):
-    """One line under `links`: a plain link, or `source: handle, feed, folder, …`, or `source: {address: …, option: …}`."""
+    """One line under `links`: a plain link, `source: handle, feed, folder, …`, or `source: {address: …, option: …}`."""
 
     source: str | None = None  # None: whoever owns the link
     address: str = Field(min_length=1)
@@ -45,7 +45,7 @@ class FetchConfig(Noun):
     user_agent: str = "llm-twin/0.1 (+https://github.com/llm-twin/llm-twin)"
     concurrency: Annotated[int, Field(ge=1, le=256)] = 32  # links of one author at a time
     per_host: Annotated[int, Field(ge=1, le=64)] = 2  # requests to one host at a time
-    delay: Annotated[float, Field(ge=0)] = 0.0  # between the starts of two requests to one host; robots.txt may ask for more
+    delay: Annotated[float, Field(ge=0)] = 0.0  # from one request to a host to the next; robots.txt may ask for more
     connect_timeout: Annotated[float, Field(gt=0)] = 10.0
     read_timeout: Annotated[float, Field(gt=0)] = 20.0
     total_timeout: Annotated[float, Field(gt=0)] = 60.0

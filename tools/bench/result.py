@@ -19,7 +19,7 @@ class Bar(Noun):
 
 
 class Benchmark(Noun):
-    """`bars` are judged, `figures` (what -> "12.3 pages/s") are for reading. `skipped` says why nothing was measured."""
+    """`bars` are judged, `figures` (what -> "12.3 pages/s") only read. `skipped` says why nothing was measured."""
 
     name: str
     bars: tuple[Bar, ...] = ()
