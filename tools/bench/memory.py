@@ -29,13 +29,14 @@ def measure(*, few: int = FEW, many: int = MANY) -> Benchmark:
             Bar(what=f"peak of {many:,} documents", value=large["bytes"] / GIB, unit="GiB", at_most=1.5),
             Bar(what=f"against {few:,} documents", value=large["bytes"] / small["bytes"], unit="x", at_most=1.2),
         ),
-        figures={
-            f"{one['documents']:,} documents": f"{one['bytes'] / 2**20:,.0f} MiB, {one['chunks']:,} chunks, "
-            f"etl {one['etl']:.1f} s, features {one['features']:.1f} s"
-            for one in (small, large)
-        }
+        figures={f"{one['documents']:,} documents": _in_words(one) for one in (small, large)}
         | {"each": f"{CHARACTERS:,} characters of Markdown, read from files by the local_files source"},
     )
+
+
+def _in_words(one: dict) -> str:
+    memory = f"{one['bytes'] / 2**20:,.0f} MiB ({one['own'] / 2**20:,.0f} without mapped files)"
+    return f"{memory}, {one['chunks']:,} chunks, etl {one['etl']:.1f} s, features {one['features']:.1f} s"
 
 
 def peak(documents: int) -> dict:
@@ -44,30 +45,32 @@ def peak(documents: int) -> dict:
         write(Path(folder) / "texts", documents)
         command = [sys.executable, "-m", "tools.bench.memory", folder]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-        together = watched(child)
+        together, own = watched(child)
         out, _ = child.communicate()
         if child.returncode:
             raise RuntimeError(f"indexing {documents} documents ended with exit code {child.returncode}")
         answer = json.loads(out.splitlines()[-1])
-    answer["bytes"] = max(answer["bytes"], together)
+    answer |= {"bytes": max(answer["bytes"], together), "own": own}
     if answer["documents"] != documents:
         raise RuntimeError(f"{answer['documents']} of {documents} documents were indexed")
     return answer
 
 
-def watched(child: subprocess.Popen) -> int:
-    """Most bytes that it and its children held together, looked at until it ends."""
+def watched(child: subprocess.Popen) -> tuple[int, int]:
+    """Most bytes that it and its children held together, and most without mapped files, looked at until it ends."""
     import psutil
 
-    most = 0
+    most = own = 0
     while child.poll() is None:
         try:
             family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-            most = max(most, sum(one.memory_info().rss for one in family))
+            held = [one.memory_info() for one in family]
         except psutil.NoSuchProcess:
             continue  # one of them ended while it was looked at
+        most = max(most, sum(one.rss for one in held))
+        own = max(own, sum(one.rss - getattr(one, "shared", 0) for one in held))
         time.sleep(0.25)
-    return most
+    return most, own
 
 
 def write(folder: Path, documents: int) -> None:
