@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Browser, Embedder, Fetcher, Ledger, Reach, Repositories, VectorStore, Warehouse
 from llm_engineering.features.config import EtlConfig, FetchConfig, GitConfig
 from llm_engineering.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from llm_engineering.infrastructure.fetchers.politeness import Turns
 
 
 def build_warehouse(url: str) -> tuple[Warehouse, Ledger]:
@@ -56,7 +60,15 @@ def build_embedder(settings: Settings) -> Embedder:
 def build_fetcher(config: FetchConfig) -> Fetcher:
     from llm_engineering.infrastructure.fetchers.http import HttpFetcher
 
-    return HttpFetcher(**config.model_dump(exclude={"concurrency"}))
+    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), turns=_turns(config.per_host))
+
+
+@cache
+def _turns(per_host: int) -> "Turns":
+    """One for the whole process: the authors' steps run side by side, and may all ask one host."""
+    from llm_engineering.infrastructure.fetchers.politeness import Turns
+
+    return Turns(per_host=per_host)
 
 
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:

@@ -1,7 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from llm_engineering.bootstrap import build_vector_store, build_warehouse, local_path
+from llm_engineering.bootstrap import build_fetcher, build_vector_store, build_warehouse, local_path
 from llm_engineering.domain.errors import ConfigError
+from llm_engineering.features.config import FetchConfig
 from llm_engineering.settings import Settings, load_settings
 
 
@@ -59,3 +62,16 @@ def test_an_unknown_scheme_says_which_are_known():
     assert "my-secret" not in str(error.value)
     with pytest.raises(ConfigError, match="edge:///FOLDER or http"):
         build_vector_store(Settings(vectors="ftp://x"))
+
+
+def test_one_host_is_asked_as_politely_by_all_authors_together_as_by_one(site):
+    site.latency = 0.05
+    site.page("/a")
+    config = FetchConfig(per_host=1, allow_hosts=("127.0.0.1",))
+    fetchers = [build_fetcher(config) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(pool.map(lambda fetcher: fetcher.get(site.url("/a")), fetchers))
+    for fetcher in fetchers:
+        fetcher.close()
+    assert len(fetched) == 4
+    assert site.busiest == 1

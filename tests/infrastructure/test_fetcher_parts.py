@@ -100,11 +100,11 @@ def test_in_time_passes_on_what_the_work_raises():
 
 def test_turns_reserve_starts_a_delay_apart():
     waits = []
-    turns = Turns(per_host=4, wait=waits.append, now=lambda: 100.0)
+    turns = Turns(per_host=4, now=lambda: 100.0)
     for _ in range(3):
-        with turns.turn("a", 2.0):
+        with turns.turn("a", 2.0, wait=waits.append):
             pass
-    with turns.turn("b", 2.0):
+    with turns.turn("b", 2.0, wait=waits.append):
         pass
     assert waits == [2.0, 4.0]
 

@@ -40,7 +40,7 @@ class HttpFetcher:
     """Plays `Fetcher`; safe to share between threads. Times in seconds, sizes in bytes.
 
     `total_timeout` holds for a link as a whole: its redirects, attempts and the waits between them, but not the wait
-    for its host's turn. `resolve` (host, port -> addresses) and `first_backoff` are for tests and for the curious.
+    for its host's turn. `turns` are shared between fetchers. `resolve` (host, port -> addresses) and `first_backoff` are for tests and for the curious.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class HttpFetcher:
         max_bytes: int,
         allow_hosts: Sequence[str] = (),
         own_hosts: Sequence[str] = (),
+        turns: Turns | None = None,
         resolve: addresses.Resolve = addresses.resolve,
         first_backoff: float = 0.5,
     ) -> None:
@@ -69,7 +70,7 @@ class HttpFetcher:
         self._client.timeout = httpx.Timeout(read_timeout, connect=connect_timeout, pool=None)
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # nothing outlives one `get`
         self._closed = threading.Event()
-        self._turns = Turns(per_host=per_host, wait=self._wait)
+        self._turns = turns or Turns(per_host=per_host)
         self._robots = robots.Robots(user_agent=user_agent, read=self._read_robots)
 
     def get(
@@ -158,7 +159,7 @@ class HttpFetcher:
         """The answer, or where it redirects to."""
         with ExitStack() as turn, honest_errors():
             with ask.deadline.pause():
-                turn.enter_context(self._turns.turn(request.url.host, delay))
+                turn.enter_context(self._turns.turn(request.url.host, delay, wait=self._wait))
             self._wait(0)
             with closing(self._send(request)) as response:
                 ask.cookies.extract_cookies(response)

@@ -12,23 +12,24 @@ LONGEST_BACKOFF = 20.0  # seconds
 
 
 class Turns:
-    """At most `per_host` requests to one host at a time, their starts at least a delay apart."""
+    """At most `per_host` requests to one host at a time, their starts at least a delay apart.
 
-    def __init__(
-        self, *, per_host: int, wait: Callable[[float], object] = time.sleep, now: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._per_host, self._wait, self._now = per_host, wait, now
+    To be shared by every fetcher of a process: a host does not care which author it is asked for.
+    """
+
+    def __init__(self, *, per_host: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._per_host, self._now = per_host, now
         self._lock = threading.Lock()
         self._slots: dict[str, threading.Semaphore] = {}
         self._next: dict[str, float] = {}  # host -> earliest start of the next request
 
     @contextmanager
-    def turn(self, host: str, delay: float) -> Iterator[None]:
+    def turn(self, host: str, delay: float, *, wait: Callable[[float], object] = time.sleep) -> Iterator[None]:
         with self._lock:
             slot = self._slots.setdefault(host, threading.Semaphore(self._per_host))
         with slot:
             if (seconds := self._reserve(host, delay)) > 0:
-                self._wait(seconds)
+                wait(seconds)
             yield
 
     def hold(self, host: str, seconds: float) -> None:
