@@ -1,22 +1,23 @@
 """Bring the vector store up to what the warehouse holds, doing only what changed."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import CleaningError, TokenExpired, TooFewIndexed
 from llm_engineering.domain.ports import Change, Embedder, IndexWriter, VectorStore, Warehouse
 from llm_engineering.domain.reports import MAX_FAILURES, FeatureReport
-from llm_engineering.features.chunking import chunks_of, token_limit
+from llm_engineering.features.chunking import chunks_of_all, token_limit
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.sources import SOURCES, Source
+from llm_engineering.features.text import Cleaned
 
-READ_TOGETHER = 16  # documents asked of the index in one go
+READ_TOGETHER = 32  # documents that are cut together
+CHARACTERS_TOGETHER = 1_000_000  # of their bodies
 EMBEDDED_TOGETHER = 256  # chunks between two reports of progress
 JUDGED_FROM = 4  # documents; of fewer, all may well be empty
 
@@ -59,6 +60,20 @@ def build_features(
             counts=_Counts(rebuilt=rebuild),
         )
         return run.to_the_end()
+
+
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """What is cut together: a few documents, or one that is large."""
+    batch: list[Change] = []
+    characters = 0
+    for change in changes:
+        batch.append(change)
+        characters += len(change.document.body) if change.document else 0
+        if len(batch) == READ_TOGETHER or characters >= CHARACTERS_TOGETHER:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 class _Stopped(Exception):
@@ -139,51 +154,60 @@ class _Run:
     def _follow(self, since: str | None) -> str | None:
         """The token of the last change that was taken in; what is left of the buffer is not stored yet."""
         token = since
-        changes = iter(self.warehouse.changes(since))
-        while batch := list(islice(changes, READ_TOGETHER)):
+        for batch in _batches(self.warehouse.changes(since)):
             stored = self.writer.hashes([change.document_id for change in batch])
-            for change in batch:
-                self._take(change, stored.get(change.document_id))
+            for change, chunks in zip(batch, self._chunks_of(batch, stored), strict=True):
+                self._take(change, stored.get(change.document_id), chunks)
                 token = change.token
                 if self._buffer_is_full():
                     self._store(token)
             self._tell()
         return token
 
-    def _take(self, change: Change, stored_hash: str | None) -> None:
+    def _take(self, change: Change, stored_hash: str | None, chunks: list[Chunk] | None) -> None:
         self.counts.add("documents_seen")
-        if change.document is None:
-            self.buffer[change.document_id] = []
-            if stored_hash is not None:
-                self.counts.add("documents_removed")
-        elif stored_hash == change.document.content_hash:
+        if chunks is None:  # what is stored is right, and what waits in the buffer is older
             self.buffer.pop(change.document_id, None)
             self.counts.add("documents_unchanged")
-        else:
-            self.buffer[change.document_id] = self._chunks(change.document)
+            return
+        self.buffer[change.document_id] = chunks
+        if change.document is None and stored_hash is not None:
+            self.counts.add("documents_removed")
 
-    def _chunks(self, document: Document) -> list[Chunk]:
-        source = next((source for source in self.sources if source.name == document.source), None)
-        if source is None:
-            self.counts.empty(document.link, f"no source is called {document.source!r} any more")
-            return []
-        try:
-            with self.counts.timed("cleaning"):
-                cleaned = source.clean(document.body, document.media_type)
-        except CleaningError as error:
-            self.counts.empty(document.link, str(error))
-            return []
+    def _chunks_of(self, batch: list[Change], stored: dict[str, str]) -> list[list[Chunk] | None]:
+        """Of each change; None for a document that is stored as it is, [] for one deleted or come to nothing."""
+        cut: list[list[Chunk] | None] = [[] for _ in batch]
+        cleaned: dict[int, tuple[Document, Cleaned]] = {}
+        for i, (document_id, document, _) in enumerate(batch):
+            if document is not None and stored.get(document_id) == document.content_hash:
+                cut[i] = None
+            elif document is not None and (text := self._cleaned(document)) is not None:
+                cleaned[i] = document, text
         with self.counts.timed("splitting"):
-            chunks = chunks_of(
-                document,
-                cleaned,
+            chunks = chunks_of_all(
+                list(cleaned.values()),
                 max_tokens=self.max_tokens,
                 window_size=self.config.chunking.window,
                 count_tokens=self.embedder.count_tokens,
             )
-        if not chunks:
-            self.counts.empty(document.link, "nothing was left after cleaning")
-        return chunks
+        for i, own in zip(cleaned, chunks, strict=True):
+            cut[i] = own
+            if not own:
+                self.counts.empty(cleaned[i][0].link, "nothing was left after cleaning")
+        return cut
+
+    def _cleaned(self, document: Document) -> Cleaned | None:
+        """None when it cannot be; the report says why."""
+        source = next((source for source in self.sources if source.name == document.source), None)
+        if source is None:
+            self.counts.empty(document.link, f"no source is called {document.source!r} any more")
+            return None
+        try:
+            with self.counts.timed("cleaning"):
+                return source.clean(document.body, document.media_type)
+        except CleaningError as error:
+            self.counts.empty(document.link, str(error))
+            return None
 
     def _buffer_is_full(self) -> bool:
         waiting = sum(map(len, self.buffer.values()))

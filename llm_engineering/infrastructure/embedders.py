@@ -21,7 +21,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(r"\w+")
 _SORTED_TOGETHER = 4096  # texts
-_COUNTED_TOGETHER = 256  # texts per call of the tokenizer, which keeps every token of a call in memory
+_COUNTED_TOGETHER = 1024  # texts per call of the tokenizer, which keeps every token of a call in memory
 
 
 class SentenceTransformerEmbedder:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_engineering.features.splitting import SMALLEST_LIMIT, split
+from llm_engineering.features.splitting import SMALLEST_LIMIT, split, split_all
 from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 
 real = SentenceTransformerEmbedder("all-MiniLM-L6-v2").count_tokens
@@ -120,6 +120,18 @@ def test_text_is_tokenized_hardly_more_than_once():
 
     split(text, syntax="markdown", max_tokens=256, count_tokens=counting)
     assert counted < 1.6 * len(text)
+
+
+def test_many_at_once_are_cut_as_each_alone():
+    texts = [("# A\n\n" + "Some words. " * 200, "markdown"), (" \n", "text"), ("x = 1\n" * 300, "code"), ("", "text")]
+    each = [split(text, syntax=syntax, max_tokens=64, count_tokens=real) for text, syntax in texts]
+    assert split_all(texts, max_tokens=64, count_tokens=real) == each
+    assert split_all([], max_tokens=64, count_tokens=real) == []
+
+
+def test_a_counter_that_loses_a_text_is_found_out():
+    with pytest.raises(ValueError, match=r"2 texts were to be counted, and 1"):
+        split("a b\n" * 20, syntax="text", max_tokens=16, count_tokens=lambda texts: real(texts[:1]))
 
 
 def test_cuts_are_made_at_headings_rather_than_inside_sections():

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llm_engineering.features.splitting import Span, split
+from llm_engineering.features.ingest import READ_TOGETHER
+from llm_engineering.features.splitting import CountTokens, Span, split_all
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from tools.bench.corpus import ABSENT, ARTICLES, articles
 from tools.bench.result import Bar, Benchmark
@@ -24,9 +25,7 @@ def measure() -> Benchmark:
     tokenizing, splitting = [], []
     for _ in range(REPEATS):
         tokenizing.append(_seconds(lambda: count(texts))[0])
-        seconds, cut = _seconds(
-            lambda: [split(text, syntax="markdown", max_tokens=limit, count_tokens=count) for text in texts]
-        )
+        seconds, cut = _seconds(lambda: _split(texts, limit, count))
         splitting.append(seconds)
     lost, over, spans = _judge(texts, cut, count, limit)
     size = sum(len(text.encode()) for text in texts) / 1e6
@@ -47,9 +46,18 @@ def measure() -> Benchmark:
     )
 
 
-def _judge(
-    texts: list[str], cut: list[list[Span]], count: Callable[[list[str]], list[int]], limit: int
-) -> tuple[int, int, list[Span]]:
+def _split(texts: list[str], limit: int, count: CountTokens) -> list[list[Span]]:
+    """As many at once as the feature build takes."""
+    return [
+        spans
+        for at in range(0, len(texts), READ_TOGETHER)
+        for spans in split_all(
+            [(text, "markdown") for text in texts[at : at + READ_TOGETHER]], max_tokens=limit, count_tokens=count
+        )
+    ]
+
+
+def _judge(texts: list[str], cut: list[list[Span]], count: CountTokens, limit: int) -> tuple[int, int, list[Span]]:
     """(characters in no chunk, chunks that overflow when counted anew, all spans)."""
     lost = over = 0
     for text, spans in zip(texts, cut, strict=True):
