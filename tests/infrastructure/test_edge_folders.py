@@ -14,7 +14,7 @@ from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author
 from llm_engineering.infrastructure.vectors import folders, points
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
-from llm_engineering.infrastructure.vectors.shard import Shard, optimize
+from llm_engineering.infrastructure.vectors.shard import Shard, seal
 
 TESTS = Path(__file__).resolve().parent.parent
 PREAMBLE = """
@@ -116,12 +116,28 @@ def test_a_reader_leaves_nothing_behind(store):
     assert views() == before
 
 
-def test_an_optimized_shard_answers_as_before(store, root):
+def test_a_sealed_shard_answers_as_before(store, root):
     fill(store, [embedded(i) for i in range(60)])
     before = everything(store)
-    optimize(root / "000001" / "shard")
+    seal(root / "000001" / "shard")
     assert everything(store) == before
     assert store.reader(SPEC).search(text=name(42), limit=1)[0].chunk == passage(42)
+
+
+def test_a_build_that_is_sealed_as_it_grows_answers_like_one_that_is_not(store, root, tmp_path):
+    sealing = EdgeVectorStore(tmp_path / "sealing", seal_every=20)
+    for one in (store, sealing):
+        with one.writer(SPEC) as writer:
+            for start in range(0, 60, 10):
+                batch = [embedded(i) for i in range(start, start + 10)]
+                writer.replace(sorted({chunk.chunk.document_id for chunk in batch}), batch, [])
+                writer.checkpoint(str(start))
+            writer.publish()
+    segments = [len(list((folder / "000001" / "shard" / "segments").iterdir())) for folder in (root, sealing.root)]
+    assert segments[1] > segments[0]
+    assert everything(sealing) == everything(store)
+    fill(sealing, [embedded(7, text="another text")])
+    assert sealing.reader(SPEC).search(text="another text", limit=1)[0].chunk.text == "another text"
 
 
 def test_an_erased_author_is_in_no_file(store, root):

@@ -11,17 +11,17 @@ from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import folders, points
 from llm_engineering.infrastructure.vectors.folders import Manifest
-from llm_engineering.infrastructure.vectors.shard import Shard, optimize
+from llm_engineering.infrastructure.vectors.shard import Shard, seal
 
-OPTIMIZE_ABOVE = 50_000  # chunks; below, comparing with every one of them is as fast
+SEAL_EVERY = 10_000  # chunks; each takes about 4 kB of memory until it is sealed, most of it BM25 postings
 MIN_FREE_BYTES = 100_000_000  # the engine writes through memory maps: on a full disk it would be killed, not told
 
 
 class EdgeVectorStore:
     """Readers see the published version and share it; the one writer works on a copy of its own."""
 
-    def __init__(self, root: Path, *, min_free_bytes: int = MIN_FREE_BYTES) -> None:
-        self.root, self._min_free = root, min_free_bytes
+    def __init__(self, root: Path, *, min_free_bytes: int = MIN_FREE_BYTES, seal_every: int = SEAL_EVERY) -> None:
+        self.root, self._min_free, self._seal_every = root, min_free_bytes, seal_every
 
     def reader(self, spec: IndexSpec | None = None) -> "EdgeReader":
         return EdgeReader(self.root, spec)
@@ -29,7 +29,9 @@ class EdgeVectorStore:
     @contextmanager
     def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> Iterator["EdgeWriter"]:
         with folders.lock(self.root):
-            writer = EdgeWriter(self.root, spec, rebuild=rebuild, min_free_bytes=self._min_free)
+            writer = EdgeWriter(
+                self.root, spec, rebuild=rebuild, min_free_bytes=self._min_free, seal_every=self._seal_every
+            )
             try:
                 yield writer
             finally:
@@ -144,8 +146,9 @@ class EdgeWriter:
     spec; otherwise it is removed.
     """
 
-    def __init__(self, root: Path, spec: IndexSpec, *, rebuild: bool, min_free_bytes: int) -> None:
-        self._root, self._spec, self._min_free = root, spec, min_free_bytes
+    def __init__(self, root: Path, spec: IndexSpec, *, rebuild: bool, min_free_bytes: int, seal_every: int) -> None:
+        self._root, self._spec, self._min_free, self._seal_every = root, spec, min_free_bytes, seal_every
+        self._unsealed = 0  # chunks written since the shard was opened or sealed
         self._next = folders.next_version(root)  # before anything is removed: a name is never given twice
         self._live = None if rebuild else folders.current(root)
         self._live_manifest = folders.read_manifest(root / self._live) if self._live else None
@@ -224,17 +227,27 @@ class EdgeWriter:
         shard.upsert(plan.new)
         shard.rewrite(plan.kept)
         shard.delete(plan.stale)
+        self._unsealed += len(plan.new) + len(plan.kept)
 
     def checkpoint(self, token: str | None) -> None:
         self.token = token
         if self._shard is not None:
             self._shard.flush()
             self._write_manifest()
+            self._seal_if_large()
         elif self._live_manifest is None:
             self._writable()
         elif token != self._live_manifest.token:  # nothing was written, so what is published is complete up to here
             self._live_manifest = self._live_manifest.model_copy(update={"token": token})
             folders.write_manifest(self._root / str(self._live), self._live_manifest)
+
+    def _seal_if_large(self) -> None:
+        if self._unsealed >= self._seal_every:
+            folder = self._root / str(self._staging) / "shard"
+            shard, self._shard = self._shard, None
+            shard.close()
+            seal(folder)
+            self._shard, self._unsealed = Shard.load(folder), 0
 
     def publish(self) -> IndexInfo:
         if self._live_manifest and self._shard is None:
@@ -284,8 +297,6 @@ def _publish(root: Path, version: str, shard: Shard, manifest: Manifest) -> Inde
     shard.flush()
     chunks = shard.count()
     shard.close()
-    if chunks > OPTIMIZE_ABOVE:
-        optimize(root / version / "shard")
     manifest = manifest.model_copy(update={"chunks": chunks})
     folders.write_manifest(root / version, manifest)
     folders.point_current_to(root, version)

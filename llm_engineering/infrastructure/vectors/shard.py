@@ -17,8 +17,20 @@ from llm_engineering.infrastructure.vectors.bm25 import encode_passage, encode_q
 from llm_engineering.infrastructure.vectors.points import Point
 
 BATCH = 1000  # points per call
+MOST_SEGMENTS = 1000
 
-OPTIMIZE = "import sys, qdrant_edge as e; s = e.EdgeShard.load(sys.argv[1]); s.optimize(); s.flush(); s.close()"
+# Runs in a child; where the kernel can, it ends with its parent, so that it never writes what somebody else removes.
+SEAL = """
+import sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9)
+import qdrant_edge as e
+shard = e.EdgeShard.load(sys.argv[1])
+shard.optimize()
+shard.flush()
+shard.close()
+"""
 
 
 @contextmanager
@@ -46,9 +58,17 @@ class Shard:
         import qdrant_edge as e
 
         folder.mkdir(parents=True)
+        cold = e.Memory.Cold
         config = e.EdgeConfig(
-            vectors={points.DENSE: e.EdgeVectorParams(size=size, distance=e.Distance.Cosine)},
-            sparse_vectors={points.SPARSE: e.EdgeSparseVectorParams(modifier=e.Modifier.Idf)},
+            vectors={points.DENSE: e.EdgeVectorParams(size=size, distance=e.Distance.Cosine, memory=cold)},
+            sparse_vectors={points.SPARSE: e.EdgeSparseVectorParams(modifier=e.Modifier.Idf, memory=cold)},
+            id_tracker_memory=cold,
+            # m=0: no graph; comparing with every vector is exact, and no slower at the sizes one folder is for
+            hnsw_config=e.HnswIndexConfig(m=0, ef_construct=64, full_scan_threshold=10_000),
+            # what is sealed stays as it is: merging segments would need memory for all of them at once
+            optimizers=e.EdgeOptimizersConfig(
+                default_segment_number=MOST_SEGMENTS, max_segment_size=1, indexing_threshold=1
+            ),
         )
         with engine(folder):
             edge = e.EdgeShard.create(str(folder), config)
@@ -208,11 +228,12 @@ class Shard:
         target._upsert(batch)
 
 
-def optimize(folder: Path) -> None:
-    """Builds the engine's search index of a closed shard, in a child: the bindings would freeze every thread here."""
-    done = subprocess.run([sys.executable, "-c", OPTIMIZE, str(folder)], capture_output=True, text=True)
+def seal(folder: Path) -> None:
+    """What a closed shard holds in memory becomes files that are only mapped: new points cost memory, sealed ones
+    none. In a child, because the bindings would freeze every thread here."""
+    done = subprocess.run([sys.executable, "-c", SEAL, str(folder)], capture_output=True, text=True)
     if done.returncode:
-        raise StoreUnavailable(f"{folder} could not be optimized: {done.stderr.strip()[-500:]}; run again")
+        raise StoreUnavailable(f"{folder} could not be sealed: {done.stderr.strip()[-500:]}; run again")
 
 
 def _passage(chunk: Chunk) -> Any:
