@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
 from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from steps import watching
 from steps.report_page import duration
 from steps.run_record import RunRecord
 from steps.watching import listeners
@@ -20,7 +21,9 @@ FAILURES_SHOWN = 5  # per author; the HTML report and `poe crawl-status` have th
 
 @contextmanager
 def live(console: "Console") -> Iterator[None]:
-    """One line per author and one for the features, redrawn in place; on a pipe, nothing until the end."""
+    """One line per author and one for the features, redrawn in place. Elsewhere than on a terminal what is lost is
+    logged as it happens, and the counts come at the end."""
+    from loguru import logger
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -47,10 +50,13 @@ def live(console: "Console") -> Iterator[None]:
                 progress.update(lines[what], so_far=text)
 
         listeners.append(show)
+        if console.is_terminal:
+            logger.disable(watching.__name__)  # it would write over the lines; the table at the end has it
         try:
             yield
         finally:
             listeners.remove(show)
+            logger.enable(watching.__name__)
 
 
 def links_so_far(counts: "Counter[Outcome]") -> str:

@@ -1,6 +1,8 @@
 from datetime import UTC, datetime
 from io import StringIO
 
+import pytest
+from loguru import logger
 from rich.console import Console
 
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
@@ -58,3 +60,17 @@ def test_the_first_failures_are_shown_and_the_rest_counted():
 def test_text_from_outside_moves_no_cursor_and_is_no_markup():
     assert plain("\x1b[2Jname\r\n") == "[2Jname"
     assert plain("[bold]x") == "\\[bold]x"
+
+
+@pytest.mark.parametrize("console", [terminal(), Console(file=StringIO(), width=120)], ids=["terminal", "pipe"])
+def test_a_lost_link_is_logged_where_no_terminal_shows_it(console):
+    logged = []
+    sink = logger.add(logged.append, format="{message}")
+    try:
+        with live(console):
+            tell(entry("Ann", Outcome.READ))
+            tell(entry("Ann", Outcome.FAILED).model_copy(update={"reason": Reason.DNS, "detail": "no such name"}))
+    finally:
+        logger.remove(sink)
+    lost = [] if console.is_terminal else ["Ann: https://ann.example not read: dns no such name\n"]
+    assert [str(message) for message in logged] == lost
