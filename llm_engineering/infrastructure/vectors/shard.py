@@ -73,9 +73,9 @@ class Shard:
         with engine(folder):
             edge = e.EdgeShard.create(str(folder), config)
             for field in points.KEYWORDS:
-                edge.update(e.UpdateOperation.create_field_index(field, e.PayloadSchemaType.Keyword))
+                edge.update(e.UpdateOperation.create_field_index(field, e.KeywordIndexParams(memory=cold)))
             for field in points.DATES:
-                edge.update(e.UpdateOperation.create_field_index(field, e.PayloadSchemaType.Datetime))
+                edge.update(e.UpdateOperation.create_field_index(field, e.DatetimeIndexParams(memory=cold)))
         return cls(folder, edge)
 
     @classmethod
