@@ -74,9 +74,7 @@ def _turns(per_host: int) -> "Turns":
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:
     from llm_engineering.infrastructure.fetchers.git import GitRepositories
 
-    return GitRepositories(
-        timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts
-    )
+    return GitRepositories(timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts)
 
 
 def _unknown_scheme(variable: str, url: str, known: str) -> ConfigError:
@@ -130,9 +128,7 @@ class Platform:
             if not config.browser:
                 raise SourceError("browser", Reason.BROWSER, "the config says browser: false", retry=False)
             if not opened:
-                opened.append(
-                    SeleniumBrowser(self.settings.chromium, allow_hosts=config.fetch.allow_hosts)
-                )
+                opened.append(SeleniumBrowser(self.settings.chromium, allow_hosts=config.fetch.allow_hosts))
             return opened[0]
 
         try:

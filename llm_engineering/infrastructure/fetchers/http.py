@@ -40,7 +40,8 @@ class HttpFetcher:
     """Plays `Fetcher`; safe to share between threads. Times in seconds, sizes in bytes.
 
     `total_timeout` holds for a link as a whole: its redirects, attempts and the waits between them, but not the wait
-    for its host's turn. `turns` are shared between fetchers. `resolve` (host, port -> addresses) and `first_backoff` are for tests and for the curious.
+    for its host's turn. `turns` are shared between fetchers. `resolve` (host, port -> addresses) and `first_backoff`
+    are for tests and for the curious.
     """
 
     def __init__(
