@@ -193,7 +193,9 @@ def test_who_asks_to_wait_until_a_near_date_is_heard(site, new_fetcher):
     assert new_fetcher().get(site.url("/")).text == "<p>now"
 
 
-@pytest.mark.parametrize("asked", ["86400", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=False)])
+@pytest.mark.parametrize(
+    "asked", ["86400", format_datetime(datetime.now(UTC) + timedelta(days=1))], ids=["seconds", "date"]
+)
 def test_who_asks_to_wait_for_long_is_left_alone_until_the_next_run(site, new_fetcher, asked):
     site.page("/", "", status=429, headers={"Retry-After": asked})
     with pytest.raises(SourceError) as caught:
