@@ -1,0 +1,48 @@
+"""How questions are answered. Every default of the inference room is written here, once. configs/ask.yaml"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llm_engineering.domain.noun import Noun
+
+
+class UnderstandConfig(Noun):
+    """`filters`: recognise author, kind, source and dates in the question. The rest needs a generative model."""
+
+    filters: bool = True
+    rewrite: bool = True  # make a follow-up question stand alone
+    expansions: Annotated[int, Field(ge=0, le=8)] = 0  # other wordings, searched beside the question
+    subquestions: Annotated[int, Field(ge=0, le=8)] = 0
+    hyde: bool = False  # search with a made-up answer too (Gao et al. 2022)
+
+
+class RetrievalConfig(Noun):
+    """Chosen by `poe eval-retrieval`, never by taste."""
+
+    dense: bool = True
+    bm25: bool = True
+    dense_weight: Annotated[float, Field(ge=0)] = 1.0
+    bm25_weight: Annotated[float, Field(ge=0)] = 1.0
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 50  # from the engine, before re-ranking
+    rerank: Literal["none", "maxsim", "cross-encoder"] = "maxsim"
+    rerank_top: Annotated[int, Field(ge=1, le=200)] = 20
+    cross_encoder: str = ""  # a sentence-transformers id or folder
+    collapse_above: Annotated[float, Field(gt=0, le=1)] = 0.9  # share of common words; nearer ones are one passage
+    mmr: Annotated[float, Field(ge=0, le=1)] = 0.0  # 0: pure relevance; up: more diverse (Carbonell & Goldstein 1998)
+    passages: Annotated[int, Field(ge=1, le=50)] = 6
+    token_budget: Annotated[int, Field(ge=64)] = 2000  # of all passages shown to the model
+    min_relevance: Annotated[float, Field(ge=-1, le=1)] = 0.30  # cosine of the best hit; below, nothing was found
+
+
+class AnswerConfig(Noun):
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+
+class AskConfig(Noun):
+    """configs/ask.yaml"""
+
+    understand: UnderstandConfig = UnderstandConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    answer: AnswerConfig = AnswerConfig()
