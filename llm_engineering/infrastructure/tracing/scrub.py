@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -16,6 +17,7 @@ RECORD = 200_000  # characters of all texts of one record; after that a text kee
 BRIEF = 200
 ITEMS = 200  # of one list
 DEPTH = 8
+SHORTEST = 10  # characters; anything shorter is no key
 MARGIN = 400  # read beyond the cut, so that a secret lying across it is still recognised
 
 # By name: `prompt_tokens` and `token_budget` stay, `access_token` does not.
@@ -46,6 +48,8 @@ _SECRET_TEXTS = tuple(
         (("api_key", "api-key", "apikey"), r"(?i:\bapi[_-]?key[\"']?\s*[=:]\s*[\"']?[^\s\"',;]+)"),
     )
 )
+
+_SECRET_MARKS = tuple((mark, pattern) for marks, pattern in _SECRET_TEXTS for mark in marks)
 
 
 def scrub(value: object, *, room: int = RECORD) -> object:
@@ -83,8 +87,8 @@ class _Scrubbing:
             return "[too deep]"
         if (named := _named(value)) is not None:
             return {
-                self.text(str(name)): SECRET if _SECRET_NAME.search(str(name)) and one else self.value(one, depth + 1)
-                for name, one in _first(named.items())
+                name: SECRET if secret and one else self.value(one, depth + 1)
+                for (name, secret), one in ((_name(name), one) for name, one in _first(named.items()))
             }
         if isinstance(value, list | tuple | set | frozenset):
             kept = [self.value(one, depth + 1) for one in _first(value)]
@@ -99,15 +103,29 @@ class _Scrubbing:
         if len(text) > limit:
             kept = f"{kept[:limit]}… [{len(text) - limit} characters left out]"
         self._room -= len(kept)
-        return kept if kept.isascii() else kept.encode("utf-8", "replace").decode()  # lone surrogates become "?"
+        return _whole(kept)
+
+
+def _whole(text: str) -> str:
+    """Without lone surrogates, which no file can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _without_secrets(text: str) -> str:
+    if len(text) < SHORTEST:
+        return text
     lower = text.lower()
-    for marks, pattern in _SECRET_TEXTS:
-        if any(mark in lower for mark in marks):
+    for mark, pattern in _SECRET_MARKS:
+        if mark in lower:
             text = pattern.sub(SECRET, text)
     return text
+
+
+@lru_cache(4096)
+def _name(name: object) -> tuple[str, bool]:
+    """A key as it is written, and whether it names a secret."""
+    text = str(name)[:BRIEF]
+    return _whole(_without_secrets(text)), bool(_SECRET_NAME.search(text))
 
 
 def _named(value: object) -> Mapping | None:
