@@ -1,8 +1,35 @@
 """The passages that are likely to answer a question."""
 
-from llm_engineering.domain.chunks import Hit, IndexSpec, Where
-from llm_engineering.domain.errors import EmbeddingMismatch, LLMTwinError
-from llm_engineering.domain.ports import Embedder, VectorReader, VectorStore
+from collections.abc import Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+from llm_engineering.domain.answers import Passage, Understood
+from llm_engineering.domain.chunks import Hit, IndexSpec, Search, Where
+from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, LLMTwinError
+from llm_engineering.domain.ports import Embedder, Reranker, VectorReader, VectorStore
+from llm_engineering.inference.config import RetrievalConfig
+from llm_engineering.inference.rerank import collapsed, diverse, fuse, reordered, within_budget
+
+MOST_PASSAGES = 50  # as domain/answers.py says of a question's limit
+NOTHING = -1.0  # the relevance when there is no hit at all
+
+
+class Ranked(NamedTuple):
+    """`hits` best first, after fusion and re-ranking. `best_relevance` is the cosine of the nearest dense hit."""
+
+    hits: tuple[Hit, ...]
+    best_relevance: float
+    facts: dict[str, object]  # for the trace
+
+
+class Found(NamedTuple):
+    """`passages` are what the model may read; `hits` everything that was ranked, best first."""
+
+    passages: tuple[Passage, ...]
+    hits: tuple[Hit, ...]
+    best_relevance: float
+    facts: dict[str, object]
 
 
 def open_index(vectors: VectorStore, *, embedder: Embedder) -> VectorReader:
@@ -26,6 +53,86 @@ def open_index(vectors: VectorStore, *, embedder: Embedder) -> VectorReader:
 def retrieve(
     question: str, *, embedder: Embedder, reader: VectorReader, limit: int, where: Where | None = None
 ) -> list[Hit]:
-    """Best first, by meaning (dense) and by words (BM25), fused."""
+    """Best first, by meaning (dense) and by words (BM25), fused; without re-ranking."""
     [vector] = embedder.embed([question])
     return reader.search(vector=vector, text=question, where=where, limit=limit)
+
+
+def find_passages(
+    understood: Understood,
+    *,
+    embedder: Embedder,
+    reader: VectorReader,
+    reranker: Reranker | None = None,
+    config: RetrievalConfig,
+    limit: int | None = None,
+) -> Found:
+    """The passages to answer from, best first and numbered from 1, under the token budget.
+
+    `limit` None: as configured. Raises BadQuestion when there is nothing to search for or the limit is out of range,
+    EmbeddingMismatch, StoreUnavailable.
+    """
+    wanted = config.passages if limit is None else limit
+    if not 1 <= wanted <= MOST_PASSAGES:
+        raise BadQuestion(f"limit is {limit}: ask for 1 to {MOST_PASSAGES} passages")
+    ranked = rank(understood, embedder=embedder, reader=reader, reranker=reranker, config=config)
+    distinct = collapsed(ranked.hits, above=config.collapse_above)
+    chosen = diverse(distinct, weight=config.mmr, count=wanted)
+    passages = within_budget(chosen, budget=config.token_budget, count_tokens=embedder.count_tokens)
+    facts = ranked.facts | {"distinct": len(distinct), "passages": len(passages)}
+    return Found(passages, ranked.hits, ranked.best_relevance, facts)
+
+
+def rank(
+    understood: Understood,
+    *,
+    embedder: Embedder,
+    reader: VectorReader,
+    reranker: Reranker | None = None,
+    config: RetrievalConfig,
+) -> Ranked:
+    """Every query in one round trip to the engine, fused, and the best ones re-ranked. Raises as `find_passages`."""
+    queries = [query for query in understood.queries if query.strip()]
+    if not queries:
+        raise BadQuestion("the question is empty: ask something")
+    started = perf_counter()
+    vectors = [tuple(float(x) for x in row) for row in embedder.embed(queries)]
+    embedded = perf_counter()
+    searches = searches_for(queries, vectors, config)
+    lists = reader.search_many([*searches, Search(vector=vectors[0])], where=understood.where, limit=config.candidates)
+    *found, nearest = lists
+    hits = fuse(found)[: config.candidates]
+    searched = perf_counter()
+    if reranker is not None:
+        hits = rerank(queries[0], hits, reranker=reranker, top=config.rerank_top)
+    facts: dict[str, object] = {
+        "queries": len(queries),
+        "candidates": len(hits),
+        "reranker": reranker.name if reranker else "none",
+        "seconds_embedding": embedded - started,
+        "seconds_searching": searched - embedded,
+        "seconds_reranking": perf_counter() - searched,
+    }
+    return Ranked(tuple(hits), nearest[0].score if nearest else NOTHING, facts)
+
+
+def searches_for(queries: Sequence[str], vectors: Sequence[Sequence[float]], config: RetrievalConfig) -> list[Search]:
+    """One per query: dense, BM25 or both, as configured."""
+    return [
+        Search(
+            vector=tuple(vector) if config.dense or not config.bm25 else None,
+            text=query if config.bm25 else None,
+            dense_weight=config.dense_weight,
+            bm25_weight=config.bm25_weight,
+        )
+        for query, vector in zip(queries, vectors, strict=True)
+    ]
+
+
+def rerank(question: str, hits: Sequence[Hit], *, reranker: Reranker, top: int) -> list[Hit]:
+    """The best `top` by the re-ranker's own scores; the rest follow as they were, below them."""
+    best = list(hits[:top])
+    scored = reordered(best, reranker.scores(question, [hit.chunk.text for hit in best]))
+    floor = min((hit.score for hit in scored), default=0.0)
+    rest = [Hit(chunk=hit.chunk, score=floor - rank) for rank, hit in enumerate(hits[top:], start=1)]
+    return scored + rest

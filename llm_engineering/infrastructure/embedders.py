@@ -58,15 +58,29 @@ class SentenceTransformerEmbedder:
 
         if not texts:
             return np.empty((0, self.spec.size), np.float32)
+        return _unit_length(np.asarray(self._encode(texts, convert_to_numpy=True), np.float32))
+
+    def embed_tokens(self, texts: Sequence[str]) -> "list[np.ndarray]":
+        """One (tokens, size) float32 array per text, rows of unit length, special tokens left out. Longer texts are
+        cut at `spec.max_tokens`. Raises ConfigError when the model has no vectors of single tokens."""
+        if not texts:
+            return []
+        try:
+            found = self._encode(texts, output_value="token_embeddings", convert_to_numpy=False)
+        except KeyError as error:  # static embeddings, for one, are averaged at once
+            raise ConfigError(
+                f"TWIN_EMBEDDER={self.model_id} gives no vectors of single tokens; set retrieval.rerank to none"
+            ) from error
+        before, after = self._special_tokens
+        return [_unit_length(rows[before : len(rows) - after].float().cpu().numpy()) for rows in found]
+
+    def _encode(self, texts: Sequence[str], **how: Any) -> Any:
+        """Sorted by length into batches, and given back in order."""
         model = self._model
+        batch_size = 128 if model.device.type == "cuda" else 8 if self._in_bfloat16 else 32
+        sound = [_sound(text) for text in texts]
         with self._lock:
-            rows = model.encode(
-                [_sound(text) for text in texts],
-                batch_size=128 if model.device.type == "cuda" else 8 if self._in_bfloat16 else 32,
-                show_progress_bar=False,
-                convert_to_numpy=True,
-            )
-        return _unit_length(np.asarray(rows, np.float32))
+            return model.encode(sound, batch_size=batch_size, show_progress_bar=False, **how)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         counts: list[int] = []
@@ -98,6 +112,13 @@ class SentenceTransformerEmbedder:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
+
+    @cached_property
+    def _special_tokens(self) -> tuple[int, int]:
+        """How many the encoder puts before a text and after it."""
+        mask = self._tokenizer.encode("a").special_tokens_mask
+        text = [i for i, special in enumerate(mask) if not special]
+        return text[0], len(mask) - 1 - text[-1]
 
     @cached_property
     def _model(self) -> Any:
@@ -148,6 +169,10 @@ class HashingEmbedder:
             sums = np.bincount(buckets.astype(np.int64), signs, minlength=self.spec.size)
             row[:] = np.sign(sums) * np.sqrt(np.abs(sums))
         return _unit_length(rows)
+
+    def embed_tokens(self, texts: Sequence[str]) -> "list[np.ndarray]":
+        """One (words, spec.size) float32 array per text: each word's bucket and sign."""
+        return [self.embed(_WORD.findall(text)) for text in texts]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Words, and two as the special tokens other encoders add."""

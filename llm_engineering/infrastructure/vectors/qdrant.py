@@ -367,9 +367,7 @@ class Server:
                 ),
             )
 
-    def search(
-        self, collection: str, searches: Sequence[Search], where: Where | None, limit: int
-    ) -> list[list[Hit]]:
+    def search(self, collection: str, searches: Sequence[Search], where: Where | None, limit: int) -> list[list[Hit]]:
         """One list per search, in one request."""
         asked = {i: r for i, s in enumerate(searches) if (r := _request(s, _filter(where), limit + points.SPARE))}
         if not asked:
