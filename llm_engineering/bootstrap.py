@@ -67,13 +67,14 @@ def build_embedder(settings: Settings) -> Embedder:
     return SentenceTransformerEmbedder(settings.embedder, precision=settings.embedder_precision)
 
 
-def build_language_model(settings: Settings) -> LanguageModel:
+def build_language_model(settings: Settings, embedder: Embedder) -> LanguageModel:
+    """`embedder` is what the extractive one finds its sentences with."""
     kind, _, name = settings.language_model.partition(":")
     match kind:
         case "extractive":
             from llm_engineering.infrastructure.language_models.extractive import ExtractiveModel
 
-            return ExtractiveModel(build_embedder(settings))
+            return ExtractiveModel(embedder)
         case "openai" if name:
             from llm_engineering.infrastructure.language_models.openai import OpenAIModel
 
@@ -182,6 +183,18 @@ class Platform:
     def embedder(self) -> Embedder:
         return build_embedder(self.settings)
 
+    @cached_property
+    def language_model(self) -> LanguageModel:
+        return build_language_model(self.settings, self.embedder)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        return build_tracer(self.settings)
+
+    @cached_property
+    def feedback(self) -> FeedbackBook:
+        return build_feedback(self.settings)
+
     @contextmanager
     def reach(self, config: EtlConfig) -> Iterator[Reach]:
         """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
@@ -219,8 +232,12 @@ class Platform:
         return None
 
     def close(self) -> None:
-        if "_stores" in self.__dict__:
-            self.warehouse.close()
+        try:
+            if "tracer" in self.__dict__:
+                self.tracer.close()
+        finally:
+            if "_stores" in self.__dict__:
+                self.warehouse.close()
 
 
 @contextmanager

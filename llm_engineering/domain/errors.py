@@ -96,6 +96,7 @@ class ModelUnavailable(LLMTwinError):
     def __init__(self, message: str, *, retry: bool = True, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry, self.retry_after = retry, retry_after
+        self.said = ""  # what a reader was shown before it failed half-way
 
 
 class BadQuestion(LLMTwinError):

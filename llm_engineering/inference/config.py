@@ -15,6 +15,8 @@ class UnderstandConfig(Noun):
     expansions: Annotated[int, Field(ge=0, le=8)] = 0  # other wordings, searched beside the question
     subquestions: Annotated[int, Field(ge=0, le=8)] = 0
     hyde: bool = False  # search with a made-up answer too (Gao et al. 2022)
+    max_question: Annotated[int, Field(ge=1)] = 8_000  # characters; a longer question is refused
+    seconds: Annotated[float, Field(gt=0)] = 15.0  # for the language model; then the rules alone decide
 
 
 class RetrievalConfig(Noun):
@@ -38,6 +40,7 @@ class RetrievalConfig(Noun):
 class AnswerConfig(Noun):
     max_tokens: Annotated[int, Field(ge=1)] = 512
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    history_tokens: Annotated[int, Field(ge=0)] = 1000  # of the turns before; the oldest are left out first
 
 
 class AskConfig(Noun):
