@@ -33,9 +33,11 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = None
     openai_timeout: float = 60.0  # seconds to the next piece of an answer
 
-    # where it is served; another host than loopback needs keys (`poe serve keys add TEAM`)
+    # where it is served; another host than loopback needs keys (`poe serve-keys add TEAM`)
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_hosts: str = ""  # further names a server on loopback answers to, with commas, as behind a proxy
+    api_origins: str = ""  # whose pages may call it from a browser (CORS), with commas: https://app.example
 
     # where traces go: a JSONL file in home, an Opik server (self-hosted or cloud), or nowhere
     tracing: Literal["jsonl", "opik", "off"] = "jsonl"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,7 +88,7 @@ class Allowance:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps({"day": day, "used": used}))
-        os.replace(fresh, self._path)
+        fresh.replace(self._path)
 
     def _read(self) -> tuple[str, dict[str, int]]:
         today = self._now().date().isoformat()
