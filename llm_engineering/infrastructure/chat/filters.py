@@ -1,0 +1,59 @@
+"""What a reader chose, as a `Where`; and what there is to choose from."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from llm_engineering.domain.chunks import Chunk, Facets, Where
+from llm_engineering.domain.documents import Kind
+from llm_engineering.domain.errors import BadQuestion
+
+
+def chosen(
+    authors: Sequence[str], kinds: Sequence[str], sources: Sequence[str], since: str, until: str
+) -> Where | None:
+    """Both days belong to it. Raises BadQuestion for a day that is none."""
+    first, last = _day(since, "from"), _day(until, "to")
+    if first and last and last < first:
+        raise BadQuestion(f"the dates are the wrong way round: from {since.strip()} to {until.strip()}")
+    given = {
+        "author_id": tuple(authors or ()),
+        "kind": tuple(Kind(kind) for kind in kinds or ()),
+        "source": tuple(sources or ()),
+        "published_from": first,
+        "published_to": last + timedelta(days=1) if last else None,
+    }
+    given = {name: value for name, value in given.items() if value}
+    return Where(**given) if given else None
+
+
+def choices(facets: Facets) -> tuple[list[tuple[str, str]], list[str], list[str]]:
+    """Authors as (name, id), kinds, sources: each in an order a reader can find things in."""
+    authors = sorted(((name, id) for id, name in facets.authors.items()), key=lambda one: one[0].casefold())
+    return authors, sorted(map(str, facets.kinds)), sorted(facets.sources)
+
+
+def some_titles(chunks: Iterable[Chunk], limit: int) -> tuple[str, ...]:
+    """The first different titles worth asking about, for example questions."""
+    titles: dict[str, None] = {}
+    for chunk in chunks:
+        title = " ".join(chunk.title.split())
+        if 12 <= len(title) <= 80:
+            titles[title] = None
+        if len(titles) == limit:
+            break
+    return tuple(titles)
+
+
+def example_question(title: str) -> str:
+    """A title that is a question already stays one."""
+    return title if title.endswith("?") else f"What does “{title}” say?"
+
+
+def _day(text: str, name: str) -> datetime | None:
+    text = (text or "").strip()
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadQuestion(f"the date in “{name}” is no day: write it as 2026-01-31") from None
