@@ -1,8 +1,10 @@
 """Puts the page into the API's application, without making the API wait for Gradio, which takes seconds to import."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 HERE = Path(__file__).parent
+HEARTBEAT = "/gradio_api/heartbeat/"
 # All that the page itself asks for. What else Gradio can serve (files, uploads, a proxy, its own API) stays shut.
 ROUTES = (
     ("/", ("GET",)),
@@ -107,21 +110,26 @@ class Chat:
         self._build = build
         self._app: Any = None
         self._note = ("The chat page is being prepared …", 5)
+        self._ending = asyncio.Event()
+        self._parked: set[asyncio.Task] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        ending = asyncio.Event()
-        task = asyncio.create_task(self._run(ending))
+        closed = asyncio.Event()
+        task = asyncio.create_task(self._run(closed))
         try:
-            yield
+            with _told_to_stop(self._ending.set):
+                yield
         finally:
-            ending.set()
+            closed.set()
+            for one in self._parked:
+                one.cancel()
             await task
 
-    async def _run(self, ending: asyncio.Event) -> None:
+    async def _run(self, closed: asyncio.Event) -> None:
         """Build the page, then hold its own lifespan open, in one task, until the end."""
-        building = asyncio.create_task(asyncio.to_thread(self._build))
-        await asyncio.wait((building, asyncio.create_task(ending.wait())), return_when=asyncio.FIRST_COMPLETED)
+        building, ended = asyncio.create_task(asyncio.to_thread(self._build)), asyncio.create_task(closed.wait())
+        await asyncio.wait((building, ended), return_when=asyncio.FIRST_COMPLETED)
         if not building.done():
             return  # ended before it was built; its thread ends by itself
         try:
@@ -136,17 +144,74 @@ class Chat:
             return
         async with app.router.lifespan_context(app):
             self._app = app
-            await ending.wait()
+            await ended
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._app is not None:
+        if self._app is None:
+            await self._still_building(scope, receive, send)
+        elif scope["path"].startswith(HEARTBEAT):
+            await self._heartbeat(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def _heartbeat(self, scope: Any, receive: Any, send: Any) -> None:
+        """Every open page holds one of these for ever, and a server that is told to stop would wait for them all. So
+        they are ended then; Gradio's side is left waiting, because its end would also end the answers being written.
+        """
+        over = False
+
+        async def send_until_over(message: Any) -> None:
+            if not over:
+                await send(message)
+
+        beating = asyncio.create_task(self._app(scope, receive, send_until_over))
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait((beating, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not beating.done():
+                over = True
+                self._parked.add(beating)
+                beating.add_done_callback(self._parked.discard)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+        except asyncio.CancelledError:
+            beating.cancel()
+            raise
+        finally:
+            ending.cancel()
+        await beating
+
+    async def _still_building(self, scope: Any, receive: Any, send: Any) -> None:
         from starlette.responses import HTMLResponse
 
         text, again = self._note
         headers = {"Retry-After": str(again), "Refresh": str(again)} if again else {}
-        page = (
-            f'<!doctype html><meta charset="utf-8"><title>LLM Twin</title><p style="font-family:sans-serif">{text}</p>'
-        )
+        style = "font-family:sans-serif;margin:3em"
+        page = f'<!doctype html><meta charset="utf-8"><title>LLM Twin</title><p style="{style}">{text}</p>'
         await HTMLResponse(page, 503, headers=headers)(scope, receive, send)
+
+
+@contextmanager
+def _told_to_stop(then: Callable[[], None]) -> Iterator[None]:
+    """Hear of SIGINT and SIGTERM before the server has waited for its connections, which is when it tells its
+    applications. Whoever listened before is called as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, before = asyncio.get_running_loop(), {}
+
+    def told(number: int, frame: Any) -> None:
+        loop.call_soon_threadsafe(then)
+        before[number](number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        listening = signal.getsignal(number)
+        if callable(listening):
+            before[number] = listening
+            signal.signal(number, told)
+    try:
+        yield
+    finally:
+        for number, listening in before.items():
+            if signal.getsignal(number) is told:
+                signal.signal(number, listening)

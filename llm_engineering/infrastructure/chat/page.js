@@ -22,10 +22,14 @@
     source.classList.add("shown");
   });
   let asked = 0;
+  let commented = false;
   const follow = () => {
     const now = document.querySelectorAll(".turn.asked").length;
     if (now > asked) document.querySelector("#now .turn.asked")?.scrollIntoView({ block: "start", behavior: "smooth" });
     asked = now;
+    const commenting = Boolean(document.querySelector("#comment textarea"));
+    if (commenting && !commented) document.querySelector("#comment").scrollIntoView({ block: "center", behavior: "smooth" });
+    commented = commenting;
   };
   document.addEventListener("DOMContentLoaded", () =>
     new MutationObserver(follow).observe(document.body, { childList: true, subtree: true })

@@ -20,6 +20,8 @@ EXAMPLES = 4
 AT_ONCE = 8  # questions from the page worked on at once; further ones wait in Gradio's queue
 QUEUE = 64
 KEPT = 30  # turns shown
+READERS = 500  # whose conversations are held; the one unused for longest goes first
+FORGOTTEN = 6 * 3600  # seconds after which an unused conversation goes
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,13 @@ class Page:
         with gr.Blocks(title="LLM Twin", analytics_enabled=False, fill_width=False) as blocks:
             self._lay_out(gr)
             self._wire(gr, blocks)
+        blocks.state_session_capacity = READERS
         blocks.queue(max_size=QUEUE, default_concurrency_limit=AT_ONCE, api_open=False)
         return blocks
 
     def _lay_out(self, gr: Any) -> None:
         put = self.parts
-        put["conversation"] = gr.State(Conversation())
+        put["conversation"] = gr.State(Conversation(), time_to_live=FORGOTTEN)
         with gr.Row(elem_id="top"):
             gr.HTML(
                 '<h1>LLM Twin</h1><p class="lead">Answers from an author\'s own writing, with their sources.</p>',
