@@ -50,6 +50,7 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
 
     from llm_engineering.bootstrap import open_platform
 
+    log_to_stderr()
     host, limits = settings.api_host, Limits()
     needs_keys = require_keys or not is_loopback(host)
     check_keys(key_ring(settings), host, needs_keys=needs_keys)
@@ -68,6 +69,14 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _nothing)  # uvicorn ends in order and then raises the signal again
         uvicorn.Server(options).run(sockets=[taken])
+
+
+def log_to_stderr() -> None:
+    """One line per request, and traces without the values in them, which may be questions and keys."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, format="{time:YYYY-MM-DD HH:mm:ss.SSS} {level} {message}", diagnose=False, backtrace=False)
 
 
 def _nothing(number: int, frame: object) -> None:

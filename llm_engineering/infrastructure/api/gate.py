@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import re
 import secrets
 import time
@@ -81,8 +80,7 @@ class _Passing:
             await self._check()
             await self._gate._app(self._scope, self.receive, self.send)
         except Trouble as trouble:
-            self._fault = None
-            await self._tell(trouble)
+            await self._tell(self._fault or trouble)
         except LLMTwinError as error:
             note = str(error)
             await self._tell(trouble_of(error))
@@ -153,8 +151,6 @@ class _Passing:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if self._fault and message["status"] == 400:
-                raise self._fault
             self._status, self._started = message["status"], True
             message["headers"] = [*message.get("headers", ()), *self._extra(message.get("headers", ()))]
         try:
@@ -209,6 +205,6 @@ def _secret(header: bytes) -> str:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(rest, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return ""
     return ""
