@@ -20,7 +20,7 @@ FEWEST_WORDS = 2  # a claim with less is supported by its words alone when all o
 LONGEST_HELD = 2_000  # characters held back while no sentence ends
 LARGEST_RANGE = 50  # [1-50]: more is no citation
 
-MARKER = re.compile(r"(?<!\w)[ \t]?[\[【](\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*)[\]】](?!\()")
+MARKER = re.compile(r"[ \t]?[\[【](\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*)[\]】](?!\()")
 _QUOTED = re.compile(r"[\"“«„]([^\"“”«»„]{3,}?)[\"”»“]")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _CODE = re.compile(r"`[^`\n]+`")

@@ -61,13 +61,12 @@ class TransformersModel:
 
     def check(self) -> str:
         """Reads the configuration and the tokenizer; the weights stay where they are."""
+        place = self._place
         try:
             from transformers import AutoConfig
 
-            config = AutoConfig.from_pretrained(self._place)
-        except ImportError as error:
-            raise self._no_package(error) from error
-        except (OSError, ValueError, KeyError) as error:
+            config = AutoConfig.from_pretrained(place)
+        except Exception as error:
             raise self._unusable(error) from error
         template = "its own chat template" if self._tokenizer.chat_template else "plain turns (it has no chat template)"
         return f"transformers: {self._id}, a {config.model_type} model, {template}"
@@ -129,27 +128,25 @@ class TransformersModel:
 
     @cached_property
     def _model(self) -> Any:
+        place = self._place
         try:
             import torch
             from transformers import AutoModelForCausalLM
 
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            model = AutoModelForCausalLM.from_pretrained(self._place, dtype=_dtype(device, self._folder))
+            model = AutoModelForCausalLM.from_pretrained(place, dtype=_dtype(device, self._folder))
             return model.to(device).eval()
-        except ImportError as error:
-            raise self._no_package(error) from error
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:
             raise self._unusable(error) from error
 
     @cached_property
     def _tokenizer(self) -> Any:
+        place = self._place
         try:
             from transformers import AutoTokenizer
 
-            return AutoTokenizer.from_pretrained(self._place)
-        except ImportError as error:
-            raise self._no_package(error) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return AutoTokenizer.from_pretrained(place)
+        except Exception as error:
             raise self._unusable(error) from error
 
     @cached_property
@@ -188,13 +185,13 @@ class TransformersModel:
             )
         return str(self._folder or self._id)
 
-    def _no_package(self, error: ImportError) -> ConfigError:
-        return ConfigError(
-            f"TWIN_LANGUAGE_MODEL=transformers:{self._id} needs the ml group ({error}): poetry install --with ml, "
-            "or set TWIN_LANGUAGE_MODEL=extractive"
-        )
-
-    def _unusable(self, error: Exception) -> ModelUnavailable:
+    def _unusable(self, error: Exception) -> ConfigError | ModelUnavailable:
+        """transformers, safetensors, tokenizers and the hub raise what they like over files that are no model."""
+        if isinstance(error, ImportError):
+            return ConfigError(
+                f"TWIN_LANGUAGE_MODEL=transformers:{self._id} needs the ml group ({error}): poetry install --with ml, "
+                "or set TWIN_LANGUAGE_MODEL=extractive"
+            )
         offline = " HF_HUB_OFFLINE is set, so nothing is downloaded." if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         return ModelUnavailable(
             f"TWIN_LANGUAGE_MODEL=transformers:{self._id} cannot be loaded: {_first_line(error)}.{offline} Check the "

@@ -111,7 +111,7 @@ class OpenAIModel:
         """What the server sends, tried again as long as nothing came."""
         import openai
 
-        _ = self._client  # its import takes a second that is not the server's
+        _ = self._client.chat.completions  # importing them takes seconds that are not the server's
         for attempt in range(self._retries + 1):
             reading = _Reading(lambda: self._open(body))
             try:
