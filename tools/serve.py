@@ -88,12 +88,13 @@ def build_app(
 ) -> "FastAPI":
     from llm_engineering.infrastructure.api.app import create_app
     from llm_engineering.infrastructure.api.gate import LOOPBACK
+    from llm_engineering.infrastructure.chat import mount_chat
     from tools.configs import load_ask_config
     from tools.service import TwinService
 
     settings = platform.settings
     service = TwinService(platform, load_ask_config(config))
-    return create_app(
+    app = create_app(
         service,
         keys=key_ring(settings),
         require_keys=require_keys,
@@ -102,6 +103,7 @@ def build_app(
         origins=_listed(settings.api_origins),
         hosts=None if require_keys else LOOPBACK | {settings.api_host} | set(_listed(settings.api_hosts)),
     )
+    return mount_chat(app, service=service, facets=service.facets, titles=service.titles)
 
 
 def key_ring(settings: Settings) -> KeyRing:

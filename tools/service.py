@@ -19,6 +19,7 @@ from llm_engineering.inference.retrieve import find_passages, open_index
 from llm_engineering.inference.understand import understand
 from llm_engineering.infrastructure.api.errors import trouble_of
 from llm_engineering.infrastructure.api.service import Event, Found, IndexFacts, NotReady, Piece, Readiness
+from llm_engineering.infrastructure.chat.filters import some_titles
 
 T = TypeVar("T")
 TWIN = "llm-twin"
@@ -127,6 +128,16 @@ class TwinService:
 
     def feedback(self, feedback: Feedback) -> None:
         self._platform.feedback.add(feedback)
+
+    # --- for the chat page ---
+
+    def facets(self) -> Facets:
+        """What the index holds, to choose from. Raises as `answer`."""
+        return self._parts()[0].facets()
+
+    def titles(self, limit: int) -> tuple[str, ...]:
+        """Of some of the documents there are. Raises as `answer`."""
+        return some_titles(self._parts()[0].sample(), limit)
 
     def close(self) -> None:
         if self._reader is not None:

@@ -38,7 +38,7 @@ def answers(
     """Every status a route may answer with. `body`: it takes one."""
     good: dict[str, Any] = {"model": model} if model else {}
     if stream:
-        good["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        good["content"] = {"text/event-stream": {}}
         good["description"] = "The answer, or with `stream` server-sent events."
     statuses = (*_EVERYWHERE, *(_WITH_BODY if body else ()), *((404,) if not_found else ()))
     return {status: good, **{number: _error(number) for number in sorted(statuses)}}
