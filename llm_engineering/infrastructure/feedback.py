@@ -24,7 +24,7 @@ class JsonlFeedback:
     def add(self, feedback: Feedback) -> None:
         """Durable when it returns. Raises StoreUnavailable that says which file and why."""
         stored = feedback if feedback.at else feedback.model_copy(update={"at": datetime.now(UTC)})
-        line = _whole(stored).model_dump_json().encode() + b"\n"
+        line = stored.model_dump_json().encode() + b"\n"
         try:
             with self._lock:
                 self._append(line)
@@ -67,11 +67,3 @@ class JsonlFeedback:
             raise StoreUnavailable(
                 f"the feedback file {self._path.name} cannot be read ({error.strerror}): mend its rights"
             ) from error
-
-
-def _whole(feedback: Feedback) -> Feedback:
-    """Without lone surrogates, which no file can hold."""
-    texts = {name: value for name, value in feedback if isinstance(value, str)}
-    return feedback.model_copy(
-        update={name: value.encode("utf-8", "replace").decode() for name, value in texts.items()}
-    )

@@ -12,15 +12,15 @@ def chosen(
     authors: Sequence[str], kinds: Sequence[str], sources: Sequence[str], since: str, until: str
 ) -> Where | None:
     """Both days belong to it. Raises BadQuestion for a day that is none."""
-    first, last = _day(since, "from"), _day(until, "to")
-    if first and last and last < first:
+    first, last = _day(since, "from"), _day(until, "to", after=1)
+    if first and last and last <= first:
         raise BadQuestion(f"the dates are the wrong way round: from {since.strip()} to {until.strip()}")
     given = {
         "author_id": tuple(authors or ()),
-        "kind": tuple(Kind(kind) for kind in kinds or ()),
+        "kind": tuple(map(_kind, kinds or ())),
         "source": tuple(sources or ()),
         "published_from": first,
-        "published_to": last + timedelta(days=1) if last else None,
+        "published_to": last,
     }
     given = {name: value for name, value in given.items() if value}
     return Where(**given) if given else None
@@ -49,11 +49,19 @@ def example_question(title: str) -> str:
     return title if title.endswith("?") else f"What does “{title}” say?"
 
 
-def _day(text: str, name: str) -> datetime | None:
+def _kind(text: str) -> Kind:
+    try:
+        return Kind(text)
+    except ValueError:
+        raise BadQuestion(f"there is no kind {text[:50]!r}; there are {', '.join(Kind)}") from None
+
+
+def _day(text: str, name: str, *, after: int = 0) -> datetime | None:
+    """Its beginning, or that of the day so many days `after` it."""
     text = (text or "").strip()
     if not text:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=after)
+    except (ValueError, OverflowError):
         raise BadQuestion(f"the date in “{name}” is no day: write it as 2026-01-31") from None

@@ -13,7 +13,7 @@ from llm_engineering.infrastructure.api.errors import trouble_of
 from llm_engineering.infrastructure.api.service import Service
 from llm_engineering.infrastructure.chat.filters import choices, chosen, example_question
 from llm_engineering.infrastructure.chat.shown import error_html
-from llm_engineering.infrastructure.chat.talk import remembered, talk
+from llm_engineering.infrastructure.chat.talk import remembered, talk, whole
 from llm_engineering.infrastructure.chat.welcome import empty_html, greeting_html, not_ready_html
 
 EXAMPLES = 4
@@ -165,6 +165,7 @@ class Page:
     def ask(self, text: str, conversation: Conversation, *filters: Any) -> Iterator[dict[Any, Any]]:
         import gradio as gr
 
+        text = whole(text)
         put, talking = self.parts, conversation.asking(text)
         if text.strip():
             yield {
@@ -237,7 +238,7 @@ class Page:
                 Feedback(
                     trace_id=answer.trace_id,
                     thumbs_up=conversation.thumbs_up,
-                    comment=comment[:10_000],
+                    comment=whole(comment)[:10_000],
                     question=conversation.question[:100_000],
                     answer=answer.text[:100_000],
                 )

@@ -83,3 +83,8 @@ def remembered(history: tuple[Message, ...], question: str, answer: Answer) -> t
     """The conversation with one more turn, as far back as it is sent along."""
     turn = (Message(role=Role.USER, content=question), Message(role=Role.ASSISTANT, content=answer.text))
     return (*history, *turn)[-TURNS:]
+
+
+def whole(text: str) -> str:
+    """Half a character (a lone surrogate), which a browser may send and no text may hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
