@@ -17,6 +17,7 @@ from llm_engineering.inference.dates import MONTH, find_dates
 
 SAME_NAME = 88.0  # rapidfuzz ratio of a whole name, of 100
 SAME_WORD = 80.0  # of one word of a name; "Labone" for "Labonne" is 92, "Marx" for "Mark" is 75
+NEAR = 80  # characters around a name that say whether a person is meant
 SHORTEST_MISSPELT = 5  # letters; shorter words are each other's typos
 
 _WORDS = re.compile(r"[^\W\d_]+(?:[-.][^\W\d_]+)*")
@@ -146,7 +147,7 @@ def _who(word: str, parts: dict[str, str]) -> str | None:
 
 def _person_meant(question: str, word: str, start: int, end: int) -> bool:
     """The words around say that `word` is someone who writes."""
-    before, after = question[:start], question[end:]
+    before, after = question[max(0, start - NEAR) : start], question[end : end + NEAR]
     if re.match(rf"{MONTH}$", word, re.IGNORECASE) and not re.match(r"['’]", after):
         return False
     saying = re.match(rf"\s+(?:(?:has|have|had|ever|also|once|really|first)\s+)*(?:{_SAYING})\b", after, re.IGNORECASE)

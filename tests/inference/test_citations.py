@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """No citation is shown that was not checked."""
 
 import pytest
@@ -35,7 +36,7 @@ def checked(text: str, size: int = 7, passages=PASSAGES) -> tuple[str, CitationC
         ("2,2", [2]),
         ("3-1", [3, 1]),
         ("1-900", [1, 900]),
-    ],  # fmt: skip
+    ],
 )
 def test_every_way_to_write_numbers_is_read(inside, numbers):
     assert cited_numbers(inside) == numbers
@@ -60,16 +61,26 @@ def test_a_citation_that_holds_stays_with_the_place_it_rests_on(size):
         ("Sourdough needs flour, water and salt [1][2].", "Sourdough needs flour, water and salt [1].", 1),
         ("Sourdough needs flour, water and salt [1, 2].", "Sourdough needs flour, water and salt [1].", 1),
         ("Sourdough needs flour, water and salt [1-3].", "Sourdough needs flour, water and salt [1].", 2),
-        ("Sourdough needs flour, water and salt. [1] Cats bark. [1]", "Sourdough needs flour, water and salt. [1] Cats bark.", 1),
-        ("Sourdough needs flour and salt [1], and crawlers honour robots.txt [2].",
-         "Sourdough needs flour and salt [1], and crawlers honour robots.txt [2].", 0),
-        ("Sourdough needs flour and salt [2], and crawlers honour robots.txt [1].",
-         "Sourdough needs flour and salt, and crawlers honour robots.txt.", 2),
+        (
+            "Sourdough needs flour, water and salt. [1] Cats bark. [1]",
+            "Sourdough needs flour, water and salt. [1] Cats bark.",
+            1,
+        ),
+        (
+            "Sourdough needs flour and salt [1], and crawlers honour robots.txt [2].",
+            "Sourdough needs flour and salt [1], and crawlers honour robots.txt [2].",
+            0,
+        ),
+        (
+            "Sourdough needs flour and salt [2], and crawlers honour robots.txt [1].",
+            "Sourdough needs flour and salt, and crawlers honour robots.txt.",
+            2,
+        ),
         ("No citation at all.", "No citation at all.", 0),
         ("[1]", "", 1),
         ("Sourdough needs flour, water and salt 【1】.", "Sourdough needs flour, water and salt [1].", 0),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_verified_is_removed_and_counted(said, shown, removed, size):
     text, checker = checked(said, size)
     assert text == shown

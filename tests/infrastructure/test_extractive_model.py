@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Quoting instead of writing."""
 
 import pytest

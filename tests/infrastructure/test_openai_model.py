@@ -155,14 +155,14 @@ def test_half_a_stream_gives_what_came_and_then_raises_without_another_try(endpo
 )
 def test_an_empty_answer_is_no_answer(endpoint, finish, mend):
     endpoint.answers(lambda request: stream([], finish=finish))
-    with pytest.raises(ModelUnavailable, match=f"answered nothing: .*{mend}"):
+    with pytest.raises(ModelUnavailable, match=mend):
         said(a_model(endpoint))
 
 
 def test_a_silent_server_is_given_up_after_the_time_out_and_not_asked_again(endpoint):
     release = threading.Event()
     endpoint.answers(lambda request: (release.wait(20), stream(["late"]))[1])
-    with pytest.raises(ModelUnavailable, match="said nothing for 0.3 s"):
+    with pytest.raises(ModelUnavailable, match=r"said nothing for 0.3 s"):
         said(a_model(endpoint, timeout=0.3))
     release.set()
     assert len(endpoint.asked) == 1
