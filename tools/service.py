@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from threading import Lock, Thread
 from typing import TypeVar
 
@@ -137,7 +138,7 @@ class TwinService:
 
     def titles(self, limit: int) -> tuple[str, ...]:
         """Of some of the documents there are. Raises as `answer`."""
-        return some_titles(self._parts()[0].sample(), limit)
+        return some_titles(islice(self._parts()[0].sample(), 50 * limit), limit)
 
     def close(self) -> None:
         if self._reader is not None:
