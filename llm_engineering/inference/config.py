@@ -20,14 +20,15 @@ class UnderstandConfig(Noun):
 
 
 class RetrievalConfig(Noun):
-    """Chosen by `poe eval-retrieval`, never by taste."""
+    """Chosen by `poe eval-retrieval`, never by taste: docs/evaluate-retrieval.md holds the table."""
 
     dense: bool = True
     bm25: bool = True
     dense_weight: Annotated[float, Field(ge=0)] = 1.0
-    bm25_weight: Annotated[float, Field(ge=0)] = 1.0
+    bm25_weight: Annotated[float, Field(ge=0)] = 0.7
+    fusion: Literal["scores", "rrf"] = "scores"  # of the two scores scaled to at most 1 each, or of the two ranks
     candidates: Annotated[int, Field(ge=1, le=1000)] = 50  # from the engine, before re-ranking
-    rerank: Literal["none", "maxsim", "cross-encoder"] = "maxsim"
+    rerank: Literal["none", "maxsim", "cross-encoder"] = "none"
     rerank_top: Annotated[int, Field(ge=1, le=200)] = 20
     cross_encoder: str = ""  # a sentence-transformers id or folder
     collapse_above: Annotated[float, Field(gt=0, le=1)] = 0.9  # share of common words; nearer ones are one passage

@@ -9,7 +9,7 @@ from llm_engineering.domain.chunks import Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, LLMTwinError
 from llm_engineering.domain.ports import Embedder, Reranker, VectorReader, VectorStore
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.rerank import collapsed, diverse, fuse, reordered, within_budget
+from llm_engineering.inference.rerank import blended, collapsed, diverse, fuse, reordered, within_budget
 
 MOST_PASSAGES = 50  # as domain/answers.py says of a question's limit
 NOTHING = -1.0  # the relevance when there is no hit at all
@@ -21,6 +21,13 @@ class Ranked(NamedTuple):
     hits: tuple[Hit, ...]
     best_relevance: float
     facts: dict[str, object]  # for the trace
+
+
+class Nearest(NamedTuple):
+    """What one query found by itself, and the cosine of its nearest dense hit."""
+
+    hits: list[Hit]
+    relevance: float
 
 
 class Found(NamedTuple):
@@ -96,15 +103,13 @@ def rank(
     if not queries:
         raise BadQuestion("the question is empty: ask something")
     started = perf_counter()
-    vectors = [tuple(float(x) for x in row) for row in embedder.embed(queries)]
+    vectors = embedder.embed(queries)
     embedded = perf_counter()
-    searches = searches_for(queries, vectors, config)
-    lists = reader.search_many([*searches, Search(vector=vectors[0])], where=understood.where, limit=config.candidates)
-    *found, nearest = lists
-    hits = fuse(found)[: config.candidates]
+    answers = search_all(queries, vectors, reader=reader, where=understood.where, config=config)
+    hits = fuse([answer.hits for answer in answers])[: config.candidates]
     searched = perf_counter()
     if reranker is not None:
-        hits = rerank(queries[0], hits, reranker=reranker, top=config.rerank_top)
+        hits = rerank(queries[0], hits, reranker=reranker, config=config)
     facts: dict[str, object] = {
         "queries": len(queries),
         "candidates": len(hits),
@@ -113,26 +118,50 @@ def rank(
         "seconds_searching": searched - embedded,
         "seconds_reranking": perf_counter() - searched,
     }
-    return Ranked(tuple(hits), nearest[0].score if nearest else NOTHING, facts)
+    return Ranked(tuple(hits), answers[0].relevance, facts)
 
 
-def searches_for(queries: Sequence[str], vectors: Sequence[Sequence[float]], config: RetrievalConfig) -> list[Search]:
-    """One per query: dense, BM25 or both, as configured."""
-    return [
-        Search(
-            vector=tuple(vector) if config.dense or not config.bm25 else None,
-            text=query if config.bm25 else None,
-            dense_weight=config.dense_weight,
-            bm25_weight=config.bm25_weight,
-        )
-        for query, vector in zip(queries, vectors, strict=True)
-    ]
+def search_all(
+    queries: Sequence[str],
+    vectors: Sequence[Sequence[float]],
+    *,
+    reader: VectorReader,
+    where: Where | None = None,
+    config: RetrievalConfig,
+) -> list[Nearest]:
+    """What each query finds by itself, in one round trip: dense, BM25 or both, as configured."""
+    in_engine = config.bm25 and config.dense and config.fusion == "rrf"
+    searches: list[Search] = []
+    for query, vector in zip(queries, vectors, strict=True):
+        numbers = tuple(float(x) for x in vector)
+        weights = {"dense_weight": config.dense_weight, "bm25_weight": config.bm25_weight}
+        searches.append(Search(vector=numbers))  # always: its score is the cosine, which says how relevant all this is
+        if config.bm25:
+            searches.append(Search(vector=numbers if in_engine else None, text=query, **weights))
+    lists = reader.search_many(searches, where=where, limit=config.candidates)
+    each = len(searches) // len(queries)
+    return [_nearest(lists[each * i : each * (i + 1)], in_engine, config) for i in range(len(queries))]
 
 
-def rerank(question: str, hits: Sequence[Hit], *, reranker: Reranker, top: int) -> list[Hit]:
-    """The best `top` by the re-ranker's own scores; the rest follow as they were, below them."""
-    best = list(hits[:top])
-    scored = reordered(best, reranker.scores(question, [hit.chunk.text for hit in best]))
-    floor = min((hit.score for hit in scored), default=0.0)
-    rest = [Hit(chunk=hit.chunk, score=floor - rank) for rank, hit in enumerate(hits[top:], start=1)]
-    return scored + rest
+def _nearest(lists: Sequence[list[Hit]], in_engine: bool, config: RetrievalConfig) -> Nearest:
+    dense, *rest = lists
+    relevance = dense[0].score if dense else NOTHING
+    if in_engine:
+        return Nearest(rest[0], relevance)
+    by_meaning = dense if config.dense or not config.bm25 else []
+    hits = blended(by_meaning, *rest or [()], dense_weight=config.dense_weight, bm25_weight=config.bm25_weight)
+    return Nearest(hits[: config.candidates], relevance)
+
+
+def rerank(question: str, hits: Sequence[Hit], *, reranker: Reranker, config: RetrievalConfig) -> list[Hit]:
+    """The best `rerank_top` read again; the rest follow as they were, below them.
+
+    Late interaction refines the first score and is added to it; a cross-encoder takes its place.
+    """
+    best, rest = hits[: config.rerank_top], hits[config.rerank_top :]
+    again = reranker.scores(question, [hit.chunk.text for hit in best])
+    if config.rerank == "maxsim":
+        again = [hit.score + score for hit, score in zip(best, again, strict=True)]
+    scored = reordered(best, again)
+    floor = min(again, default=0.0)
+    return scored + [Hit(chunk=hit.chunk, score=floor - rank) for rank, hit in enumerate(rest, start=1)]

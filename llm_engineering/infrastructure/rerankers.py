@@ -20,8 +20,7 @@ class MaxSimReranker:
     """Late interaction with the embedder's own token vectors: no second model.
 
     For every token of the question the most alike token of the passage, on average (the MaxSim of ColBERT, Khattab &
-    Zaharia, SIGIR 2020), plus the cosine of the two mean token vectors. The sum ranks better than either alone
-    (docs/evaluate-retrieval.md). The token vectors of the passages read last are remembered.
+    Zaharia, SIGIR 2020). The token vectors of the passages read last are remembered.
     """
 
     name = "maxsim"
@@ -34,7 +33,7 @@ class MaxSimReranker:
         self._lock = Lock()
 
     def scores(self, question: str, texts: Sequence[str]) -> list[float]:
-        """From -2 to 2; 0 where there is no token to compare."""
+        """From -1 to 1; 0 where there is no token to compare."""
         if not texts:
             return []
         asked, passages = self._tokens(question, texts)
@@ -60,14 +59,9 @@ class MaxSimReranker:
 
 
 def _alike(asked: "np.ndarray", passage: "np.ndarray") -> float:
-    import numpy as np
-
     if not len(asked) or not len(passage):
         return 0.0
-    late = (asked @ passage.T).max(axis=1).mean()
-    one, other = asked.mean(axis=0), passage.mean(axis=0)
-    lengths = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(late + (one @ other / lengths if lengths else 0.0))
+    return float((asked @ passage.T).max(axis=1).mean())
 
 
 class CrossEncoderReranker:
