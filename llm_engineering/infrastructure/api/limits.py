@@ -22,10 +22,9 @@ class Limits(Noun):
     waiting_per_key: int = Field(default=32, ge=1)  # of one key, worked on or waiting; beyond, 429
     answer_seconds: float = Field(default=120.0, gt=0)  # for a whole answer, waiting included; beyond, 504
     client_seconds: float = Field(default=30.0, gt=0)  # a client may neither send nor take anything
+    ready_seconds: float = Field(default=5.0, gt=0)  # for a look at the pieces; beyond, not ready
     body_bytes: int = Field(default=1_000_000, ge=1)  # beyond, 413
     context_characters: int = Field(default=100_000, ge=1)  # of all messages together; beyond, 400
-    messages: int = Field(default=200, ge=1)
-    passages: int = Field(default=50, ge=1, le=50)
     drain_seconds: float = Field(default=30.0, ge=0)  # for what was started, when the server is told to stop
 
 

@@ -16,7 +16,7 @@ from llm_engineering.infrastructure.api.errors import INVALID, SERVER, Trouble, 
 from llm_engineering.infrastructure.api.limits import Limits
 from llm_engineering.infrastructure.api.metrics import MEDIA_TYPE, Metrics
 from llm_engineering.infrastructure.api.openapi import PROBE, answers
-from llm_engineering.infrastructure.api.service import Event, Readiness, Service
+from llm_engineering.infrastructure.api.service import Event, Piece, Readiness, Service
 from llm_engineering.infrastructure.api.work import Workers
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Desk:
     limits: Limits
     metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
-    _looked: tuple[float, Readiness] | None = None
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _look: "asyncio.Future[Readiness] | None" = None
+    _looked: float = 0.0
 
     async def ask(self, request: "Request", question: Question, **options: Any) -> Answer:
         """The whole answer. The model is stopped when the client leaves."""
@@ -79,12 +79,14 @@ class Desk:
         return await sse.unless_client_leaves(running, request.receive)
 
     async def readiness(self) -> Readiness:
-        """Looked at in a thread that questions do not use, and at most once a second."""
-        async with self._looking:
-            if self._looked is None or time.monotonic() - self._looked[0] > READY_HOLDS:
-                found = await asyncio.to_thread(self.service.ready)
-                self._looked = (time.monotonic(), found)
-            return self._looked[1]
+        """Looked at in a thread that questions do not use, one at a time, and believed for a second."""
+        if self._look is None or (self._look.done() and time.monotonic() - self._looked > READY_HOLDS):
+            self._look, self._looked = asyncio.ensure_future(asyncio.to_thread(self.service.ready)), time.monotonic()
+        done, _ = await asyncio.wait({self._look}, timeout=self.limits.ready_seconds)
+        if done:
+            return self._look.result()
+        reason = f"nothing was heard for {self.limits.ready_seconds:g} seconds: a store may hang"
+        return Readiness(pieces=(Piece(name="service", ready=False, reason=reason),))
 
 
 def _answers_only(events: Iterator[Event], stop: Callable[[], bool]) -> Iterator[Event]:
