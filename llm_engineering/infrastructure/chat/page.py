@@ -124,7 +124,8 @@ class Page:
         for number in range(EXAMPLES):
             button = put[f"example{number}"]
             asking.append(button.click(self.ask, [button, *rest], everything, **quiet))
-        put["question"].stop(self.stop, [put["conversation"]], everything, cancels=asking, **quiet)
+        stopped = put["question"].stop(None, cancels=asking, api_visibility="private")
+        stopped.then(self.stop, [put["conversation"]], everything, **quiet)  # once nothing is written any more
         put["up"].click(lambda told: self.rate(told, True), [put["conversation"]], everything, **quiet)
         put["down"].click(lambda told: self.rate(told, False), [put["conversation"]], everything, **quiet)
         put["comment"].submit(self.comment, [put["comment"], put["conversation"]], everything, **quiet)
