@@ -14,16 +14,18 @@ from pydantic import BaseModel, ValidationError
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.features.config import EndToEndConfig, EtlConfig, FeatureConfig
 from llm_engineering.inference.config import AskConfig
+from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 
 CONFIGS: dict[str, type[BaseModel]] = {
     "digital_data_etl": EtlConfig,
     "feature_engineering": FeatureConfig,
     "end_to_end_data": EndToEndConfig,
+    "evaluate_retrieval": RetrievalEvaluationConfig,
 }
 FOLDER = Path("configs")
 
 
-def load_config(pipeline: str, path: Path | None = None) -> EtlConfig | FeatureConfig | EndToEndConfig:
+def load_config(pipeline: str, path: Path | None = None) -> Any:
     """`path` None: configs/PIPELINE.yaml. Raises ConfigError with file, line, key and what would be right."""
     path = path or FOLDER / f"{pipeline}.yaml"
     text = _read(path)

@@ -121,9 +121,9 @@ def settings_to_try(configured: RetrievalConfig, rerankers: Sequence[str]) -> di
     }
     settings = {}
     for way, fields in ways.items():
-        for rerank in ("none", *rerankers):
-            name = way if rerank == "none" else f"{way} + {rerank}"
-            settings[name] = configured.model_copy(update={**fields, "rerank": rerank})
+        for again in ("none", *rerankers):
+            name = way if again == "none" else f"{way} + {again}"
+            settings[name] = configured.model_copy(update={**fields, "rerank": again})
     return settings | {CONFIGURED: configured}
 
 
