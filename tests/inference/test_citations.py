@@ -1,11 +1,15 @@
 # ruff: noqa: RUF001
 """No citation is shown that was not checked."""
 
+import json
+from random import Random
+
 import pytest
 from passages import passage
 
 from llm_engineering.domain.answers import Passage
-from llm_engineering.inference.citations import CitationChecker, check_sentence, cited_numbers, support
+from llm_engineering.domain.prose import sentences
+from llm_engineering.inference.citations import SUPPORT, CitationChecker, check_sentence, cited_numbers, support
 
 BREAD = "Ovens get hot. Sourdough bread needs flour, water, salt and a night of patience. Cats sleep a lot."
 ROBOTS = "A crawler should honour robots.txt and wait between two requests.\n\nServers thank it for politeness."
@@ -153,3 +157,26 @@ def test_other_scripts_are_checked_too():
     assert text == "面包需要面粉和盐[1]。الخبز يحتاج الدقيق والملح [2]."
     assert checker.removed == 0
     assert checked("汽车在高速公路上行驶[1]。", passages=passages)[1].removed == 1
+
+
+def test_the_threshold_keeps_paraphrases_and_refuses_other_texts(shared_corpus):
+    """The figures of docs/ask.md: sentences of real articles, as they are and with 30 % of their words replaced."""
+    random = Random(5)
+    articles = [one["content"] for one in json.loads(shared_corpus.read_text())]
+    texts = ["\n\n".join(map(str, filter(None, one.values()))) for one in articles]
+    windows = [text[at : at + 1200] for text in texts for at in range(0, len(text) - 600, 1200)]
+    vocabulary = [word for text in texts for word in text.split() if len(word) > 4 and word.isalpha()]
+    intact, paraphrased, unrelated = [], [], []
+    for at in random.sample(range(len(windows)), 150):
+        whole = [one.text for one in sentences(windows[at]) if 8 <= len(one.text.split()) <= 40]
+        if not whole:
+            continue
+        words = random.choice(whole).split()
+        other = [random.choice(vocabulary) if random.random() < 0.3 else word for word in words]
+        [passage_, *others] = numbered(windows[at], *random.sample(windows, 4))
+        intact.append(support(" ".join(words), passage_)[0] >= SUPPORT)
+        paraphrased.append(support(" ".join(other), passage_)[0] >= SUPPORT)
+        unrelated += [support(" ".join(words), one)[0] >= SUPPORT for one in others]
+    assert sum(intact) == len(intact)
+    assert sum(paraphrased) >= 0.7 * len(paraphrased)
+    assert sum(unrelated) <= 0.03 * len(unrelated)

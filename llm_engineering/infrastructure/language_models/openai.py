@@ -202,7 +202,7 @@ class OpenAIModel:
         import openai
 
         where, after = f"{self.name} at {self._place}", _retry_after(error)
-        if isinstance(error, openai.APITimeoutError | _Silence):
+        if _silent(error):
             text = f"{where} said nothing for {self._timeout:g} s: ask again, or raise TWIN_OPENAI_TIMEOUT"
             return ModelUnavailable(text)
         if isinstance(error, openai.APIStatusError):
@@ -303,11 +303,19 @@ def _transport_error() -> type[Exception]:
     return httpx.HTTPError
 
 
+def _silent(error: BaseException) -> bool:
+    """Its own clock and the client's run out at the same moment; either may be first."""
+    import httpx
+    import openai
+
+    return isinstance(error, openai.APITimeoutError | httpx.TimeoutException | _Silence)
+
+
 def _worth_another_try(error: BaseException) -> bool:
     """Not after silence: whoever asked has waited a whole time-out already."""
     import openai
 
-    if isinstance(error, openai.APITimeoutError | _Silence):
+    if _silent(error):
         return False
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 409, 429) or error.status_code >= 500
