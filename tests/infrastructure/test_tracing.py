@@ -485,7 +485,7 @@ def test_opik_gets_the_trace_and_one_span_for_each_stage(site, opik, tmp_path):
     spans = [span for span in opik.spans if span["trace_id"] == id_]
     assert [span["name"] for span in spans] == ["understand", "retrieve", "answer"]
     assert [span["type"] for span in spans] == ["general", "general", "llm"]
-    assert spans[2]["usage"] == {"prompt_tokens": 7, "completion_tokens": 3}
+    assert spans[2]["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     assert opik.spans[-1]["model"] == "m"
     assert {UUID(span["id"]).version for span in opik.spans} == {7}
     assert (opik.headers[0]["authorization"], opik.headers[0]["comet-workspace"]) == ("k3y", "team")

@@ -117,6 +117,8 @@ def opik_spans(trace: dict, project: str) -> list[dict]:
     for stage in trace["stages"]:
         facts, usage = stage["facts"], stage["facts"].get("usage")
         counts = {name: n for name, n in usage.items() if type(n) is int} if isinstance(usage, dict) else {}
+        if counts:
+            counts.setdefault("total_tokens", sum(counts.values()))
         model = facts.get("model")
         spans.append(
             {
