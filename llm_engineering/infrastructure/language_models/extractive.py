@@ -12,7 +12,7 @@ from llm_engineering.domain.prose import content_words, sentences
 MOST_SENTENCES = 4
 CLOSE_TO_BEST = 0.8  # a further sentence is quoted when its score is at least this share of the best one's
 MOST_ALIKE = 0.6  # share of common words above which two sentences say the same
-CANDIDATES = 24  # sentences that are embedded, the ones with most words of the question first
+CANDIDATES = 12  # sentences that are embedded, the ones with most words of the question first
 WORDS_COUNT = 0.35  # weight of shared words beside the cosine
 FEWEST_WORDS, MOST_CHARACTERS = 5, 500
 
