@@ -1,13 +1,19 @@
 (() => {
-  const stored = localStorage.getItem("twin-theme");
-  const apply = (dark) => document.body && document.body.classList.toggle("dark", dark);
-  const wanted = () => (stored ? stored === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-  document.addEventListener("DOMContentLoaded", () => apply(wanted()));
-  window.twinToggleTheme = () => {
-    const dark = !document.body.classList.contains("dark");
-    apply(dark);
-    localStorage.setItem("twin-theme", dark ? "dark" : "light");
+  // Gradio sets the system's theme when it starts, after this; a reader's own choice wins over it.
+  let chosen = localStorage.getItem("twin-theme");
+  const apply = () => {
+    if (chosen && document.body.classList.contains("dark") !== (chosen === "dark"))
+      document.body.classList.toggle("dark", chosen === "dark");
   };
+  window.twinToggleTheme = () => {
+    chosen = document.body.classList.contains("dark") ? "light" : "dark";
+    localStorage.setItem("twin-theme", chosen);
+    apply();
+  };
+  document.addEventListener("DOMContentLoaded", () => {
+    apply();
+    new MutationObserver(apply).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  });
   document.addEventListener("click", (event) => {
     const cite = event.target.closest && event.target.closest("a.cite");
     if (!cite) return;
