@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 HERE = Path(__file__).parent
+BACKGROUND = "body { background: #fff !important } body.dark { background: #0c0a09 !important }"  # Gradio's stays
 HEARTBEAT = "/gradio_api/heartbeat/"
 # All that the page itself asks for. What else Gradio can serve (files, uploads, a proxy, its own API) stays shut.
 ROUTES = (
@@ -91,7 +92,7 @@ def built(page: Page) -> "FastAPI":
         path="/",
         theme=theme,
         css_paths=[HERE / "page.css"],
-        head=f"<script>{(HERE / 'page.js').read_text()}</script>",
+        head=f"<style>{BACKGROUND}</style><script>{(HERE / 'page.js').read_text()}</script>",
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -10,7 +10,9 @@
     localStorage.setItem("twin-theme", chosen);
     apply();
   };
-  document.addEventListener("DOMContentLoaded", () => {
+  const whenThere = (start) => // Gradio may add this script after the document was read
+    document.body ? start() : document.addEventListener("DOMContentLoaded", start);
+  whenThere(() => {
     apply();
     new MutationObserver(apply).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   });
@@ -37,7 +39,7 @@
     if (commenting && !commented) document.querySelector("#comment").scrollIntoView({ block: "center", behavior: "smooth" });
     commented = commenting;
   };
-  document.addEventListener("DOMContentLoaded", () =>
+  whenThere(() =>
     new MutationObserver(follow).observe(document.body, { childList: true, subtree: true })
   );
 })();
