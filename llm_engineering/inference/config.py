@@ -27,7 +27,7 @@ class RetrievalConfig(Noun):
     dense_weight: Annotated[float, Field(ge=0)] = 1.0
     bm25_weight: Annotated[float, Field(ge=0)] = 0.7
     fusion: Literal["scores", "rrf"] = "scores"  # of the two scores scaled to at most 1 each, or of the two ranks
-    candidates: Annotated[int, Field(ge=1, le=1000)] = 50  # from the engine, before re-ranking
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 30  # from the engine, of each kind; 20 and 100 rank no better
     rerank: Literal["none", "maxsim", "cross-encoder"] = "none"
     rerank_top: Annotated[int, Field(ge=1, le=200)] = 20
     cross_encoder: str = ""  # a sentence-transformers id or folder
@@ -35,7 +35,9 @@ class RetrievalConfig(Noun):
     mmr: Annotated[float, Field(ge=0, le=1)] = 0.0  # 0: pure relevance; up: more diverse (Carbonell & Goldstein 1998)
     passages: Annotated[int, Field(ge=1, le=50)] = 6
     token_budget: Annotated[int, Field(ge=64)] = 2000  # of all passages shown to the model
-    min_relevance: Annotated[float, Field(ge=-1, le=1)] = 0.30  # cosine of the best hit; below, nothing was found
+    # Cosine of the nearest passage; below, nothing was found. `poe bench quality` measures it: with all-MiniLM-L6-v2
+    # 0.30 turns away 0 of 197 titles and headings of the articles, and lets 2 of 30 off-topic questions through.
+    min_relevance: Annotated[float, Field(ge=-1, le=1)] = 0.30
 
 
 class AnswerConfig(Noun):

@@ -82,6 +82,7 @@ def find_passages(
     wanted = config.passages if limit is None else limit
     if not 1 <= wanted <= MOST_PASSAGES:
         raise BadQuestion(f"limit is {limit}: ask for 1 to {MOST_PASSAGES} passages")
+    config = config.model_copy(update={"candidates": max(config.candidates, 2 * wanted)})  # some repeat others
     ranked = rank(understood, embedder=embedder, reader=reader, reranker=reranker, config=config)
     distinct = collapsed(ranked.hits, above=config.collapse_above)
     chosen = diverse(distinct, weight=config.mmr, count=wanted)

@@ -103,8 +103,8 @@ def result(report: RetrievalReport, missed: float, let_through: float) -> Benchm
     figures["MRR@10 over dense, other half"] = f"{sure.value:+.3f} [{sure.low:+.3f}, {sure.high:+.3f}]"
     figures |= {f"{name}": _line(report, name) for name in report.settings}
     figures["at the configured min_relevance"] = (
-        f"{missed:.1%} of the corpus's own titles and headings are turned away, {let_through:.1%} of off-topic questions "
-        "are not"
+        f"{missed:.1%} of the corpus's own titles and headings are turned away, "
+        f"{let_through:.1%} of off-topic questions are not"
     )
     figures["evaluation"] = f"{report.seconds:.0f} s"
     return Benchmark(
