@@ -9,8 +9,22 @@ from typing import TYPE_CHECKING
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import Browser, Embedder, Fetcher, Ledger, Reach, Repositories, VectorStore, Warehouse
+from llm_engineering.domain.ports import (
+    Browser,
+    Embedder,
+    FeedbackBook,
+    Fetcher,
+    LanguageModel,
+    Ledger,
+    Reach,
+    Repositories,
+    Reranker,
+    Tracer,
+    VectorStore,
+    Warehouse,
+)
 from llm_engineering.features.config import EtlConfig, FetchConfig, GitConfig
+from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -55,6 +69,69 @@ def build_embedder(settings: Settings) -> Embedder:
             raise ConfigError(f"TWIN_EMBEDDER={settings.embedder}: write hashing or hashing:SIZE, as hashing:256")
         return HashingEmbedder(int(size or 256))
     return SentenceTransformerEmbedder(settings.embedder, precision=settings.embedder_precision)
+
+
+def build_language_model(settings: Settings, embedder: Embedder) -> LanguageModel:
+    """`embedder` is what the extractive one finds its sentences with."""
+    kind, _, name = settings.language_model.partition(":")
+    match kind:
+        case "extractive":
+            from llm_engineering.infrastructure.language_models.extractive import ExtractiveModel
+
+            return ExtractiveModel(embedder)
+        case "openai" if name:
+            from llm_engineering.infrastructure.language_models.openai import OpenAIModel
+
+            key = settings.openai_api_key
+            return OpenAIModel(
+                name,
+                base_url=settings.openai_base_url,
+                api_key=key.get_secret_value() if key else None,
+                timeout=settings.openai_timeout,
+            )
+        case "transformers" if name:
+            from llm_engineering.infrastructure.language_models.local import TransformersModel
+
+            return TransformersModel(name)
+    raise ConfigError(
+        f"TWIN_LANGUAGE_MODEL={settings.language_model}: use extractive, openai:MODEL or transformers:FOLDER-OR-ID"
+    )
+
+
+def build_reranker(config: RetrievalConfig, embedder: Embedder) -> Reranker | None:
+    match config.rerank:
+        case "maxsim":
+            from llm_engineering.infrastructure.rerankers import MaxSimReranker
+
+            return MaxSimReranker(embedder)
+        case "cross-encoder":
+            from llm_engineering.infrastructure.rerankers import CrossEncoderReranker
+
+            return CrossEncoderReranker(config.cross_encoder)
+    return None
+
+
+def build_tracer(settings: Settings) -> Tracer:
+    from llm_engineering.infrastructure import tracing
+
+    match settings.tracing:
+        case "opik":
+            key = settings.opik_api_key
+            return tracing.OpikTracer(
+                url=settings.opik_url,
+                api_key=key.get_secret_value() if key else None,
+                workspace=settings.opik_workspace,
+                fallback=settings.home / "traces",
+            )
+        case "jsonl":
+            return tracing.JsonlTracer(settings.home / "traces")
+    return tracing.NoTracer()
+
+
+def build_feedback(settings: Settings) -> FeedbackBook:
+    from llm_engineering.infrastructure.feedback import JsonlFeedback
+
+    return JsonlFeedback(settings.home / "feedback.jsonl")
 
 
 def build_fetcher(config: FetchConfig) -> Fetcher:
@@ -116,6 +193,18 @@ class Platform:
     def embedder(self) -> Embedder:
         return build_embedder(self.settings)
 
+    @cached_property
+    def language_model(self) -> LanguageModel:
+        return build_language_model(self.settings, self.embedder)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        return build_tracer(self.settings)
+
+    @cached_property
+    def feedback(self) -> FeedbackBook:
+        return build_feedback(self.settings)
+
     @contextmanager
     def reach(self, config: EtlConfig) -> Iterator[Reach]:
         """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
@@ -151,8 +240,12 @@ class Platform:
         return None
 
     def close(self) -> None:
-        if "_stores" in self.__dict__:
-            self.warehouse.close()
+        try:
+            if "tracer" in self.__dict__:
+                self.tracer.close()
+        finally:
+            if "_stores" in self.__dict__:
+                self.warehouse.close()
 
 
 @contextmanager

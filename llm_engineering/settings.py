@@ -27,6 +27,24 @@ class Settings(BaseSettings):
     embedder: str = "all-MiniLM-L6-v2"  # any sentence-transformers id or folder, or hashing:SIZE
     embedder_precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
+    # what answers: extractive, openai:MODEL (any OpenAI-compatible server) or transformers:FOLDER-OR-ID
+    language_model: str = "extractive"
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_api_key: SecretStr | None = None
+    openai_timeout: float = 60.0  # seconds to the next piece of an answer
+
+    # where it is served; another host than loopback needs keys (`poe serve-keys add TEAM`)
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    api_hosts: str = ""  # further names a server on loopback answers to, with commas, as behind a proxy
+    api_origins: str = ""  # whose pages may call it from a browser (CORS), with commas: https://app.example
+
+    # where traces go: a JSONL file in home, an Opik server (self-hosted or cloud), or nowhere
+    tracing: Literal["jsonl", "opik", "off"] = "jsonl"
+    opik_url: str = ""  # empty: the cloud
+    opik_api_key: SecretStr | None = None
+    opik_workspace: str = ""
+
     chromium: Path | None = None  # the browser; found by itself where Debian, Chrome or macOS put it
     linkedin_username: str | None = None
     linkedin_password: SecretStr | None = None

@@ -1,41 +1,117 @@
-"""`poe ask "QUESTION"`: the passages that answer it, with their links.
+"""`poe ask "QUESTION"`: an answer with its sources, or with --passages only the passages that answer it.
 
-Exit code 0: passages shown. 1: nothing is indexed or found, or a store cannot be read. 2: a setting or the command
-line is wrong.
+Exit code 0: answered, or passages shown. 1: nothing is indexed or found, a store cannot be read, or the language model
+is unavailable. 2: a setting, a config or the command line is wrong.
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from llm_engineering.domain.answers import Answer, Delta, Question
 from llm_engineering.domain.chunks import Hit, Where
 from llm_engineering.domain.documents import Author
-from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from llm_engineering.domain.errors import BadQuestion, ConfigError, LLMTwinError
+from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieve import open_index, retrieve
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llm_engineering.bootstrap import Platform
+    from llm_engineering.domain.ports import VectorReader
 
 
 @click.command(name="ask")
 @click.argument("question")
 @click.option("--author", help="Only what this author wrote.")
-@click.option("--limit", type=click.IntRange(1, 100), default=5, show_default=True, help="How many passages.")
-def main(question: str, author: str | None, limit: int) -> None:
-    """Show the passages that answer QUESTION best."""
+@click.option(
+    "--limit", type=click.IntRange(1, 50), help="How many passages.  [default: as configured; 5 with --passages]"
+)
+@click.option("--passages", is_flag=True, help="Show the passages only; no answer is made of them.")
+@click.option("--config", type=click.Path(path_type=Path), help="Default: configs/ask.yaml")
+def main(question: str, author: str | None, limit: int | None, passages: bool, config: Path | None) -> None:
+    """Answer QUESTION from what is indexed, with numbered sources."""
     from rich.console import Console
 
     from llm_engineering.bootstrap import open_platform
+    from tools.configs import load_ask_config
 
+    console = Console(highlight=False)
     try:
         with open_platform() as platform:
-            show(ask(question, platform, author=author, limit=limit), Console(highlight=False))
+            if passages:
+                show(ask(question, platform, author=author, limit=limit or 5), console)
+                return
+            found = answer_and_show(
+                question, platform, console, config=load_ask_config(config), author=author, limit=limit
+            )
     except LLMTwinError as error:
         click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        sys.exit(2 if isinstance(error, ConfigError | BadQuestion) else 1)
+    sys.exit(0 if found.answered else 1)
+
+
+def answer_and_show(
+    question: str,
+    platform: "Platform",
+    console: "Console",
+    *,
+    config: AskConfig,
+    author: str | None = None,
+    limit: int | None = None,
+) -> Answer:
+    """The answer, printed as it is written, and then its sources. Raises as `ask`, and ModelUnavailable."""
+    from llm_engineering.bootstrap import build_reranker
+    from llm_engineering.inference.answer import answer_stream
+    from llm_engineering.inference.understand import asked
+
+    asked(question, config.understand)
+    reader = open_index(platform.vectors, embedder=platform.embedder)
+    try:
+        where = _where(author, reader)
+        steps = answer_stream(
+            Question(text=question, where=where, limit=limit),
+            embedder=platform.embedder,
+            reader=reader,
+            model=platform.language_model,
+            reranker=build_reranker(config.retrieval, platform.embedder),
+            config=config,
+            trace=platform.tracer.start("ask"),
+        )
+        for step in steps:
+            if isinstance(step, Delta):
+                console.out(step.text, end="", highlight=False)
+    finally:
+        reader.close()
+    console.out("")
+    show_sources(step, console)
+    return step
+
+
+def show_sources(found: Answer, console: "Console") -> None:
+    """The cited passages by their numbers, then what else a reader should know about the answer."""
+    from rich.markup import escape
+
+    cited = {citation.passage for citation in found.citations}
+    if cited:
+        console.print("\n[bold]Sources[/]")
+    for passage in (one for one in found.passages if one.number in cited):
+        chunk = passage.chunk
+        date = f", {chunk.published_at:%Y-%m-%d}" if chunk.published_at else ""
+        about = f"{escape(chunk.title or chunk.link)}  [dim]{escape(chunk.author_name)}{date}[/]"
+        console.print(rf"\[{passage.number}] {about}", soft_wrap=True)
+        console.print(f"    [cyan]{escape(chunk.url)}[/]", soft_wrap=True)
+    notes = list(found.understood.notes)
+    if found.removed_citations:
+        notes.append(f"{found.removed_citations} citations could not be verified and were removed")
+    if found.suspicious_passages:
+        numbers = ", ".join(map(str, found.suspicious_passages))
+        notes.append(f"text that looks like instructions was neutralised in passage {numbers}")
+    for note in notes:
+        console.print(f"[dim]({escape(note)})[/]", soft_wrap=True)
 
 
 def ask(question: str, platform: "Platform", *, author: str | None = None, limit: int = 5) -> list[Hit]:
@@ -46,17 +122,25 @@ def ask(question: str, platform: "Platform", *, author: str | None = None, limit
     """
     if not question.strip():
         raise ConfigError('ask something: poe ask "How do I …?"')
-    where = Where(author_id=Author(name=author).id) if author else None
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
+        where = _where(author, reader)
         hits = retrieve(question, embedder=platform.embedder, reader=reader, limit=limit, where=where)
-        if not hits and where and reader.count():
-            raise ConfigError(f"nothing by {author!r} is indexed; see `poe crawl-status` for the authors there are")
     finally:
         reader.close()
-    if not hits:
-        raise LLMTwinError("the index is empty: run `poe run-etl`, then `poe run-features`")
     return hits
+
+
+def _where(author: str | None, reader: "VectorReader") -> Where | None:
+    """Raises ConfigError when the index holds nothing by this author, LLMTwinError when it holds nothing at all."""
+    if not reader.count():
+        raise LLMTwinError("the index is empty: run `poe run-etl`, then `poe run-features`")
+    if not author:
+        return None
+    where = Where(author_id=Author(name=author).id)
+    if not reader.count(where):
+        raise ConfigError(f"nothing by {author!r} is indexed; see `poe crawl-status` for the authors there are")
+    return where
 
 
 def show(hits: list[Hit], console: "Console") -> None:

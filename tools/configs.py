@@ -13,16 +13,19 @@ from pydantic import BaseModel, ValidationError
 
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.features.config import EndToEndConfig, EtlConfig, FeatureConfig
+from llm_engineering.inference.config import AskConfig
+from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 
 CONFIGS: dict[str, type[BaseModel]] = {
     "digital_data_etl": EtlConfig,
     "feature_engineering": FeatureConfig,
     "end_to_end_data": EndToEndConfig,
+    "evaluate_retrieval": RetrievalEvaluationConfig,
 }
 FOLDER = Path("configs")
 
 
-def load_config(pipeline: str, path: Path | None = None) -> EtlConfig | FeatureConfig | EndToEndConfig:
+def load_config(pipeline: str, path: Path | None = None) -> Any:
     """`path` None: configs/PIPELINE.yaml. Raises ConfigError with file, line, key and what would be right."""
     path = path or FOLDER / f"{pipeline}.yaml"
     text = _read(path)
@@ -31,6 +34,15 @@ def load_config(pipeline: str, path: Path | None = None) -> EtlConfig | FeatureC
     if etl := config if isinstance(config, EtlConfig) else getattr(config, "etl", None):
         _check_links(etl, path)
     return config
+
+
+def load_ask_config(path: Path | None = None) -> AskConfig:
+    """`path` None: configs/ask.yaml, or the defaults where there is none. Raises as `load_config`."""
+    if path is None and not (FOLDER / "ask.yaml").exists():
+        return AskConfig()
+    path = path or FOLDER / "ask.yaml"
+    raw, lines = _parse(path, _read(path))
+    return _validate(AskConfig, raw, path, lines)
 
 
 def _read(path: Path) -> str:

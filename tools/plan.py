@@ -28,7 +28,7 @@ def show_plan(pipeline: str, config: Any, **switches: bool) -> None:
         if etl:
             for author in etl.authors:
                 _show_author(author, twin.ledger if there else None, retry_failed=switches["retry_failed"])
-        if pipeline != "digital_data_etl":
+        if "rebuild" in switches:
             click.echo(_features(twin, settings, there, rebuild=switches["rebuild"]))
 
 

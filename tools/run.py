@@ -20,6 +20,7 @@ UNDERSTANDS = {
     "digital_data_etl": ("revalidate", "retry_failed"),
     "feature_engineering": ("rebuild",),
     "end_to_end_data": ("revalidate", "retry_failed", "rebuild"),
+    "evaluate_retrieval": (),
 }
 
 

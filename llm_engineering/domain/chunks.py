@@ -82,3 +82,22 @@ class Where(Noun):
 class Hit(Noun):
     chunk: Chunk
     score: float
+
+
+class Search(Noun):
+    """One query to the engine. With both `vector` and `text` the engine fuses the two lists (weighted RRF)."""
+
+    vector: tuple[float, ...] | None = None
+    text: str | None = None
+    dense_weight: float = 1.0
+    bm25_weight: float = 1.0
+
+
+class Facets(Noun):
+    """What the published index holds, for filters and for matching names."""
+
+    authors: dict[str, str] = {}  # id -> name
+    kinds: dict[Kind, int] = {}  # -> chunks
+    sources: dict[str, int] = {}  # -> chunks
+    published_from: datetime | None = None
+    published_to: datetime | None = None

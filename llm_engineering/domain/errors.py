@@ -88,3 +88,16 @@ class TokenExpired(LLMTwinError):
 
 class LinkConflict(LLMTwinError):
     """Two documents claim one canonical link."""
+
+
+class ModelUnavailable(LLMTwinError):
+    """The language model is down, slow, refuses or answers nonsense; says which, and whether to try again."""
+
+    def __init__(self, message: str, *, retry: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry, self.retry_after = retry, retry_after
+        self.said = ""  # what a reader was shown before it failed half-way
+
+
+class BadQuestion(LLMTwinError):
+    """The question cannot be asked as it is: empty, too long, or asking for more passages than there may be."""

@@ -7,9 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Hit, IndexSpec, Where
+from llm_engineering.domain.answers import Feedback, Usage
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.prompts import Prompt
 
 # --- the warehouse -----------------------------------------------------------------------------------------
 
@@ -116,6 +118,15 @@ class VectorReader(Protocol):
         """Nearest first. `vector` searches the dense vectors, `text` BM25; both are fused by the engine (RRF).
         Raises EmbeddingMismatch if nothing was published with the reader's spec."""
 
+    def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
+        """One list of hits per search, in one round trip to the engine. Raises as `search`."""
+
+    def facets(self) -> Facets:
+        """Of the version being read; remembered until another one is published."""
+
+    def sample(self, where: Where | None = None) -> Iterator[Chunk]:
+        """Every chunk, streamed, ordered by id: for evaluation and golden sets, never for answering."""
+
     def count(self, where: Where | None = None) -> int: ...
 
     def close(self) -> None: ...
@@ -169,6 +180,74 @@ class Embedder(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as the encoder sees it, without truncation, special tokens included."""
+
+
+# --- answering ---------------------------------------------------------------------------------------------
+
+
+class TokenEmbedder(Protocol):
+    """An embedder that also gives one vector per token, for late interaction (MaxSim)."""
+
+    def embed_tokens(self, texts: Sequence[str]) -> "list[Sequence[Sequence[float]]]":
+        """One (tokens, size) float32 array per text, rows of unit length, special tokens left out."""
+
+
+class Reranker(Protocol):
+    """Says how well each text answers the question."""
+
+    name: str
+
+    def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+        """Higher is better; comparable within one call."""
+
+
+class LanguageModel(Protocol):
+    """Writes text from a prompt."""
+
+    name: str
+    generative: bool  # False: only quotes passages (extractive), so it cannot rewrite or expand questions
+
+    def stream(
+        self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[str | Usage]:
+        """Text in pieces, then one Usage. Ends early, and frees what it holds, when `stop` says so or the iterator
+        is closed. Raises ModelUnavailable, also half-way."""
+
+    def check(self) -> str:
+        """One line about what is there. Raises ModelUnavailable that says how to mend it."""
+
+
+class Trace(Protocol):
+    """One request's record. Recording never raises and never blocks."""
+
+    id: str
+
+    def stage(self, name: str, **facts: object) -> AbstractContextManager[dict[str, object]]:
+        """Times a stage; what is put into the dict it gives is recorded with it."""
+
+    def finish(self, **facts: object) -> None: ...
+
+
+class Tracer(Protocol):
+    """Keeps traces: question, rewrites, hits with scores, prompt, tokens, time per stage."""
+
+    def start(self, name: str, **facts: object) -> Trace: ...
+
+    def recent(self, limit: int) -> list[dict]:
+        """Newest first; empty where traces are kept elsewhere."""
+
+    def close(self) -> None:
+        """Flush for a bounded time."""
+
+
+class FeedbackBook(Protocol):
+    """Keeps what readers thought of answers."""
+
+    def add(self, feedback: Feedback) -> None:
+        """Durable when it returns; raises StoreUnavailable."""
+
+    def all(self) -> Iterator[Feedback]:
+        """Oldest first."""
 
 
 # --- reading the world -------------------------------------------------------------------------------------

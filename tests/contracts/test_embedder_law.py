@@ -86,3 +86,27 @@ def test_hashed_vectors_are_the_same_in_every_process():
         for seed in ("1", "2")
     }
     assert len(said) == 1
+
+
+# --- vectors of single tokens ---------------------------------------------------------------------------------
+
+
+def test_every_token_has_a_vector_of_unit_length_and_special_ones_have_none(embedder):
+    for text, rows in zip(TEXTS, embedder.embed_tokens(TEXTS), strict=True):
+        assert rows.shape == (embedder.count_tokens([text])[0] - 2, embedder.spec.size)
+        assert rows.dtype == np.float32
+        assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_token_vectors_are_those_of_the_text_whatever_it_is_batched_with(embedder):
+    alone, together = embedder.embed_tokens([TEXTS[0]])[0], embedder.embed_tokens([*TEXTS, "long " * 200])[0]
+    assert (alone * together).sum(axis=1) == pytest.approx(1, abs=1e-2)
+
+
+def test_no_text_gives_no_token_vectors(embedder):
+    assert embedder.embed_tokens([]) == []
+
+
+def test_tokens_beyond_what_the_encoder_takes_are_left_out(embedder):
+    [rows] = embedder.embed_tokens(["word " * 1000])
+    assert len(rows) in (embedder.spec.max_tokens - 2, 1000)

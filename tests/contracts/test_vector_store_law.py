@@ -8,7 +8,7 @@ from math import sqrt
 import pytest
 from passages import DAYS, OTHER, RECUT, SIZE, SPEC, VECTORS, embedded, everything, fill, name, passage
 
-from llm_engineering.domain.chunks import EmbeddedChunk, Where
+from llm_engineering.domain.chunks import EmbeddedChunk, Facets, Search, Where
 from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.errors import EmbeddingMismatch, StoreLocked
 from llm_engineering.domain.ids import stable_id
@@ -422,3 +422,101 @@ def test_erasing_reaches_what_is_not_published_yet(store):
     assert store.erase(Author(name="Author 1").id) == 1
     with store.writer(SPEC, rebuild=True) as writer:
         assert passage(4).document_id not in writer.document_ids()
+
+
+# --- asking many at once, and what there is --------------------------------------------------------------------
+
+
+def asked(*searches: Search, reader, **how):
+    return [[hit.chunk.id for hit in hits] for hits in reader.search_many(searches, **how)]
+
+
+def test_many_searches_at_once_are_each_search_alone(store):
+    fill(store, [embedded(i) for i in range(60)])
+    reader = store.reader(SPEC)
+    questions = [{"vector": VECTORS[5]}, {"text": name(42)}, {"text": "?!"}, {"vector": VECTORS[7], "text": name(9)}]
+    together = reader.search_many(
+        [Search(vector=tuple(q["vector"]) if "vector" in q else None, text=q.get("text")) for q in questions],
+        where=Where(kind=Kind.ARTICLE),
+        limit=7,
+    )
+    alone = [reader.search(**q, where=Where(kind=Kind.ARTICLE), limit=7) for q in questions]
+    assert [[hit.chunk for hit in hits] for hits in together] == [[hit.chunk for hit in hits] for hits in alone]
+    assert together[2] == []
+    assert reader.search_many([], limit=3) == []
+
+
+def test_weights_decide_which_of_the_two_lists_counts_more(store):
+    fill(store, [embedded(i) for i in range(60)])
+    reader = store.reader(SPEC)
+    by_meaning, by_words = passage(5).id, passage(42).id
+    both = {"vector": tuple(VECTORS[5]), "text": name(42)}
+    [meaning] = asked(Search(**both, bm25_weight=0.1), reader=reader, limit=2)
+    [words] = asked(Search(**both, dense_weight=0.1), reader=reader, limit=2)
+    assert (meaning[0], words[0]) == (by_meaning, by_words)
+
+
+def test_both_adapters_weigh_alike(both):
+    chunks = [embedded(i) for i in range(80)]
+    search = Search(vector=tuple(VECTORS[7]), text=f"{name(33)} of blue things", dense_weight=1.0, bm25_weight=0.4)
+    found = []
+    for store in both:
+        fill(store, chunks)
+        [hits] = store.reader(SPEC).search_many([search], limit=10)
+        found.append([(hit.chunk.id, pytest.approx(hit.score, rel=1e-3)) for hit in hits])
+    assert found[0] == [(chunk_id, score.expected) for chunk_id, score in found[1]]
+
+
+def test_one_bad_search_refuses_the_batch(store):
+    fill(store, [embedded(1)])
+    reader = store.reader(SPEC)
+    with pytest.raises(ValueError, match="vector"):
+        reader.search_many([Search(text="red"), Search()], limit=3)
+    with pytest.raises(ValueError, match="limit"):
+        reader.search_many([Search(text="red")], limit=0)
+    with pytest.raises(EmbeddingMismatch, match=r"16 numbers.*8"):
+        reader.search_many([Search(text="red"), Search(vector=(0.1,) * 16)], limit=3)
+
+
+def test_facets_say_what_is_there(store):
+    fill(store, [embedded(i) for i in range(60)] + [embedded(61, document=70)])
+    facets = store.reader(SPEC).facets()
+    assert facets.authors == {Author(name=f"Author {i}").id: f"Author {i}" for i in range(3)}
+    assert facets.kinds == {Kind.ARTICLE: 33, Kind.POST: 28}
+    assert facets.sources == {"medium": 28, "web_article": 33}
+    assert (facets.published_from, facets.published_to) == (DAYS[0], DAYS[14])
+
+
+def test_facets_are_those_of_what_is_published_now(store):
+    fill(store, [embedded(0)], token="1")
+    reader = store.reader(SPEC)
+    assert list(reader.facets().authors.values()) == ["Author 0"]
+    fill(store, [embedded(4)], token="2")
+    assert sorted(reader.facets().authors.values()) == ["Author 0", "Author 1"]
+
+
+def test_a_sample_is_every_chunk_ordered_by_id(store):
+    chunks = [embedded(i) for i in range(60)]
+    fill(store, chunks)
+    reader = store.reader(SPEC)
+    assert list(reader.sample()) == sorted((c.chunk for c in chunks), key=lambda chunk: chunk.id)
+    posts = [c.chunk for c in chunks if c.chunk.kind == Kind.POST]
+    assert list(reader.sample(Where(kind=Kind.POST))) == sorted(posts, key=lambda chunk: chunk.id)
+
+
+def test_an_empty_index_has_no_facets_and_no_sample(store):
+    assert store.reader().facets() == Facets()
+    assert list(store.reader().sample()) == []
+    fill(store, [])
+    assert store.reader(SPEC).facets() == Facets()
+    assert store.reader(SPEC).search_many([Search(text="red")], limit=3) == [[]]
+
+
+def test_a_sample_begun_before_a_publish_ends_well(store):
+    fill(store, [embedded(i) for i in range(60)])
+    reader = store.reader(SPEC)
+    sample = reader.sample()
+    first = next(sample)
+    fill(store, [embedded(61, document=70)], token="2")
+    assert reader.count() == 61
+    assert len({first.id, *(chunk.id for chunk in sample)}) >= 60

@@ -2,6 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
+from openai_endpoint import Endpoint
 from passages import fill, passage
 
 from llm_engineering.bootstrap import open_platform
@@ -33,7 +34,7 @@ def indexed():
 
 @pytest.mark.usefixtures("indexed")
 def test_passages_are_shown_with_title_headings_link_and_score():
-    result = run("What makes bread?", "--limit", "1")
+    result = run("What makes bread?", "--limit", "1", "--passages")
     assert result.exit_code == 0, result.output
     assert "1. Baking [bold] > Bread" in result.output
     assert "https://example.com/0?ref=1" in result.output
@@ -44,7 +45,7 @@ def test_passages_are_shown_with_title_headings_link_and_score():
 
 @pytest.mark.usefixtures("indexed")
 def test_an_author_is_found_however_the_name_is_spelt():
-    result = run("bread", "--author", "author  1")
+    result = run("bread", "--author", "author  1", "--passages")
     assert result.exit_code == 0
     assert "Crawling" in result.output
     assert "Baking" not in result.output
@@ -84,3 +85,54 @@ def test_no_question_is_refused():
     assert run("x", "--limit", "0").exit_code == 2
     with open_platform() as platform, pytest.raises(ConfigError, match="ask something"):
         ask("", platform)
+
+
+@pytest.fixture
+def lenient(monkeypatch, tmp_path):
+    """Hashed words are never as close as meanings."""
+    (tmp_path / "ask.yaml").write_text("retrieval: {min_relevance: 0.1, rerank: none}\n")
+    return ("--config", str(tmp_path / "ask.yaml"))
+
+
+@pytest.mark.usefixtures("indexed")
+def test_an_answer_is_shown_with_the_sources_it_cites(lenient):
+    result = run("What makes bread?", *lenient)
+    assert result.exit_code == 0, result.output
+    assert "Flour, water and salt make bread.” [1]" in result.output
+    assert "[1] Baking [bold]  Author 0, 2024-01-01" in result.output
+    assert "https://example.com/0?ref=1" in result.output
+    assert "Crawling" not in result.output
+
+
+@pytest.mark.usefixtures("indexed")
+def test_what_was_understood_is_told(lenient):
+    result = run("What does Author 0 say makes bread since 2035?", *lenient)
+    assert "date since 2035: nothing indexed matches, so it was left out" in result.output
+
+
+@pytest.mark.usefixtures("indexed")
+def test_nothing_relevant_is_said_and_is_exit_code_1(lenient):
+    result = run("zebra quantum umbrella", *lenient)
+    assert result.exit_code == 1
+    assert "I found nothing in the sources" in result.output
+
+
+@pytest.mark.usefixtures("indexed")
+def test_removed_citations_and_suspicious_passages_are_told(lenient, monkeypatch, new_site):
+    endpoint = Endpoint(new_site())
+    endpoint.says("Elephants fly to Mars [1]. Bread is made of flour and water [1].")
+    monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "openai:tiny")
+    monkeypatch.setenv("TWIN_OPENAI_BASE_URL", endpoint.url)
+    result = run("What makes bread?", *lenient)
+    assert result.exit_code == 0, result.output
+    assert "Elephants fly to Mars. Bread is made of flour and water [1]." in result.output
+    assert "1 citations could not be verified" in result.output
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_model_that_is_down_says_what_to_do(lenient, monkeypatch):
+    monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "openai:tiny")
+    monkeypatch.setenv("TWIN_OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    result = run("What makes bread?", *lenient)
+    assert result.exit_code == 1
+    assert "TWIN_OPENAI_BASE_URL" in result.output

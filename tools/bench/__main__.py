@@ -20,7 +20,18 @@ from tools.bench.result import Benchmark
 if TYPE_CHECKING:
     from rich.console import Console
 
-BENCHMARKS = ("crawl", "extraction", "splitting", "features", "rerun", "memory", "imports")
+BENCHMARKS = (
+    "crawl",
+    "extraction",
+    "splitting",
+    "features",
+    "rerun",
+    "memory",
+    "serving",
+    "imports",
+    "quality",
+    "retrieval",
+)
 
 
 @click.command()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Hit, IndexSpec, Where
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import folders, points
@@ -81,6 +81,7 @@ class EdgeReader:
         self._lock = Lock()  # the engine holds the interpreter lock anyway
         self._version: str | None = None
         self._shard: Shard | None = None
+        self._facets: Facets | None = None
 
     def info(self) -> IndexInfo | None:
         while (version := folders.current(self._root)) is not None:
@@ -94,13 +95,37 @@ class EdgeReader:
     def search(
         self, *, vector: Sequence[float] | None = None, text: str | None = None, where: Where | None = None, limit: int
     ) -> list[Hit]:
-        points.check_question(vector, text, limit)
+        return self.search_many([points.one_search(vector, text)], where=where, limit=limit)[0]
+
+    def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
+        points.check_searches(searches, limit)
         with self._lock:
             shard = self._follow()
             if shard is None:
-                return []
-            points.check_vector_size(vector, self._open_spec)
-            return shard.search(vector, text, where, limit)
+                return [[] for _ in searches]
+            points.check_vector_sizes(searches, self._open_spec)
+            return shard.search(searches, where, limit)
+
+    def facets(self) -> Facets:
+        with self._lock:
+            shard = self._follow()
+            if shard is None:
+                return Facets()
+            if self._facets is None:
+                self._facets = shard.facets()
+            return self._facets
+
+    def sample(self, where: Where | None = None) -> Iterator[Chunk]:
+        """Of the version that is published when it begins, whatever is published meanwhile."""
+        with self._lock:
+            shard = self._follow()
+            own = Shard.view(shard.folder) if shard else None
+        if own is None:
+            return
+        try:
+            yield from own.chunks(where)
+        finally:
+            own.close()
 
     def count(self, where: Where | None = None) -> int:
         with self._lock:
@@ -135,6 +160,7 @@ class EdgeReader:
                 f"{shard.folder} holds {found} chunks where {manifest.chunks} were published; {points.REBUILD}"
             )
         old, self._shard, self._version, self._open_spec = self._shard, shard, version, manifest.spec
+        self._facets = None
         if old is not None:
             old.close()
 

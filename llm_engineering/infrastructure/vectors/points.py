@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
 from typing import Any, NamedTuple
 
-from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Hit, IndexSpec, Where
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import EmbeddingMismatch
 from llm_engineering.domain.ports import IndexInfo
 
@@ -19,6 +19,8 @@ SIBLINGS = "document_chunks"  # how many chunks the document has: fewer points t
 RRF_K = 60  # Cormack et al., "Reciprocal Rank Fusion", SIGIR 2009
 PREFETCH = 50  # candidates of each kind before they are fused, at least
 SPARE = 16  # asked for beyond the limit, so that equal scores at the edge do not depend on the engine
+
+MOST_VALUES = 100_000  # authors, kinds, sources: more than this are not listed
 
 REBUILD = "run `poe run-features --rebuild`"
 
@@ -124,19 +126,51 @@ def best_first(hits: Iterable[Hit], limit: int) -> list[Hit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:limit]
 
 
-def check_question(vector: Sequence[float] | None, text: str | None, limit: int) -> None:
-    if vector is None and text is None:
+def hits(found: Iterable[Any], chunks: dict[str, Chunk], limit: int) -> list[Hit]:
+    """The engine's scored points. `chunks` remembers those already read, and is added to."""
+
+    def chunk(point: Any) -> Chunk:
+        key = str(point.id)
+        if key not in chunks:
+            chunks[key] = to_chunk(key, point.payload)
+        return chunks[key]
+
+    return best_first((Hit(chunk=chunk(point), score=point.score) for point in found), limit)
+
+
+def facets(
+    counts: Callable[[str], dict[str, int]],
+    name_of: Callable[[str], str],
+    date: Callable[[bool], str | None],
+) -> Facets:
+    """`counts(field)` gives value -> chunks, `name_of(author_id)` a name, `date(latest)` the first or last one."""
+    return Facets(
+        authors={author_id: name_of(author_id) for author_id in sorted(counts("author_id"))},
+        kinds=dict(sorted(counts("kind").items())),
+        sources=dict(sorted(counts("source").items())),
+        published_from=date(False),
+        published_to=date(True),
+    )
+
+
+def check_searches(searches: Sequence[Search], limit: int) -> None:
+    if any(search.vector is None and search.text is None for search in searches):
         raise ValueError("search needs a vector, a text or both")
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
 
 
-def check_vector_size(vector: Sequence[float] | None, spec: IndexSpec) -> None:
-    if vector is not None and len(vector) != spec.embedding.size:
-        raise EmbeddingMismatch(
-            f"asked with a vector of {len(vector)} numbers, the index holds {spec.embedding.size} "
-            f"({spec.embedding.model_id}); use its embedder"
-        )
+def check_vector_sizes(searches: Sequence[Search], spec: IndexSpec) -> None:
+    for search in searches:
+        if search.vector is not None and len(search.vector) != spec.embedding.size:
+            raise EmbeddingMismatch(
+                f"asked with a vector of {len(search.vector)} numbers, the index holds {spec.embedding.size} "
+                f"({spec.embedding.model_id}); use its embedder"
+            )
+
+
+def one_search(vector: Sequence[float] | None, text: str | None) -> Search:
+    return Search(vector=None if vector is None else tuple(float(x) for x in vector), text=text)
 
 
 def check_spec(asked: IndexSpec | None, published: IndexInfo | None, place: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Hit, IndexSpec, Where
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ports import IndexInfo
@@ -98,6 +98,7 @@ class QdrantReader:
 
     def __init__(self, server: "Server", spec: IndexSpec | None) -> None:
         self._server, self._spec = server, spec
+        self._facets: tuple[tuple[str, str | None], Facets] | None = None
 
     def info(self) -> IndexInfo | None:
         published = self._server.published()
@@ -106,11 +107,28 @@ class QdrantReader:
     def search(
         self, *, vector: Sequence[float] | None = None, text: str | None = None, where: Where | None = None, limit: int
     ) -> list[Hit]:
-        points.check_question(vector, text, limit)
+        return self.search_many([points.one_search(vector, text)], where=where, limit=limit)[0]
+
+    def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
+        points.check_searches(searches, limit)
         if (collection := self._follow()) is None:
-            return []
-        points.check_vector_size(vector, self._spec or self._server.info(collection).spec)
-        return self._server.search(collection, vector, text, where, limit)
+            return [[] for _ in searches]
+        if any(search.vector is not None for search in searches):
+            points.check_vector_sizes(searches, self._spec or self._server.info(collection).spec)
+        return self._server.search(collection, searches, where, limit)
+
+    def facets(self) -> Facets:
+        """Asked again when another version is published, or the published one was brought up to date."""
+        if (collection := self._follow()) is None:
+            return Facets()
+        state = (collection, self._server.meta(collection)["token"])
+        if self._facets is None or self._facets[0] != state:
+            self._facets = (state, self._server.facets(collection))
+        return self._facets[1]
+
+    def sample(self, where: Where | None = None) -> Iterator[Chunk]:
+        if collection := self._follow():
+            yield from self._server.chunks(collection, where)
 
     def count(self, where: Where | None = None) -> int:
         collection = self._follow()
@@ -306,43 +324,59 @@ class Server:
         self, collection: str, where: Where | None, fields: Sequence[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """(point id, the given payload fields)"""
+        for record in self._records(collection, where, list(fields)):
+            yield str(record.id), record.payload or {}
+
+    def chunks(self, collection: str, where: Where | None) -> Iterator[Chunk]:
+        """Ordered by id; streams."""
+        for record in self._records(collection, where, True):
+            yield points.to_chunk(record.id, record.payload)
+
+    def _records(self, collection: str, where: Where | None, payload: list[str] | bool) -> Iterator[Any]:
         offset = None
         while True:
             with server_trouble(self.address):
                 records, offset = self.client.scroll(
-                    collection, scroll_filter=_filter(where), limit=1000, offset=offset, with_payload=list(fields)
+                    collection, scroll_filter=_filter(where), limit=1000, offset=offset, with_payload=payload
                 )
-            yield from ((str(record.id), record.payload or {}) for record in records)
+            yield from records
             if offset is None:
                 return
 
-    def search(
-        self, collection: str, vector: Sequence[float] | None, text: str | None, where: Where | None, limit: int
-    ) -> list[Hit]:
+    def facets(self, collection: str) -> Facets:
         from qdrant_client import models as m
 
-        question = encode_question(text) if text is not None else None
-        asked: list[tuple[Any, str]] = []
-        if vector is not None:
-            asked.append(([float(x) for x in vector], points.DENSE))
-        if question and question.indices:
-            asked.append((m.SparseVector(**question._asdict()), points.SPARSE))
-        if not asked:
-            return []
-        wanted, only = limit + points.SPARE, _filter(where)
-        if len(asked) == 1:
-            [(query, using)] = asked
-            request = {"query": query, "using": using, "query_filter": only}
-        else:
-            each = max(points.PREFETCH, wanted)
-            request = {
-                "prefetch": [m.Prefetch(query=query, using=using, filter=only, limit=each) for query, using in asked],
-                "query": m.RrfQuery(rrf=m.Rrf(k=points.RRF_K)),
-            }
+        def counts(field: str) -> dict[str, int]:
+            hits = self.client.facet(collection, field, limit=points.MOST_VALUES, exact=True).hits
+            return {str(hit.value): hit.count for hit in hits}
+
+        def first(field: str, where: Where | None, order: Any = None) -> Any:
+            records, _ = self.client.scroll(
+                collection, scroll_filter=_filter(where), order_by=order, limit=1, with_payload=[field]
+            )
+            return records[0].payload[field] if records else None
+
         with server_trouble(self.address):
-            found = self.client.query_points(collection, limit=wanted, with_payload=True, **request).points
-        hits = (Hit(chunk=points.to_chunk(p.id, p.payload), score=p.score) for p in found)
-        return points.best_first(hits, limit)
+            return points.facets(
+                counts,
+                lambda author_id: first("author_name", Where(author_id=author_id)),
+                lambda latest: first(
+                    "published_at",
+                    None,
+                    m.OrderBy(key="published_at", direction=m.Direction.DESC if latest else m.Direction.ASC),
+                ),
+            )
+
+    def search(self, collection: str, searches: Sequence[Search], where: Where | None, limit: int) -> list[list[Hit]]:
+        """One list per search, in one request."""
+        asked = {i: r for i, s in enumerate(searches) if (r := _request(s, _filter(where), limit + points.SPARE))}
+        if not asked:
+            return [[] for _ in searches]
+        with server_trouble(self.address):
+            answers = self.client.query_batch_points(collection, list(asked.values()))
+        found = {i: answer.points for i, answer in zip(asked, answers, strict=True)}
+        chunks: dict[str, Chunk] = {}  # searches of one batch find the same chunks again and again
+        return [points.hits(found.get(i, ()), chunks, limit) for i in range(len(searches))]
 
     def write(self, collection: str, plan: points.Plan) -> None:
         """New ones first and stale ones last: a reader sees too much for a moment, never too little."""
@@ -376,6 +410,30 @@ class Server:
 
         with server_trouble(self.address):
             self.client.delete(collection, m.FilterSelector(filter=_filter(where)), wait=True)
+
+
+def _request(search: Search, only: Any, wanted: int) -> Any:
+    """None when the search holds neither a vector nor a word."""
+    from qdrant_client import models as m
+
+    question = encode_question(search.text) if search.text is not None else None
+    asked: list[tuple[Any, str, float]] = []
+    if search.vector is not None:
+        asked.append(([float(x) for x in search.vector], points.DENSE, search.dense_weight))
+    if question and question.indices:
+        asked.append((m.SparseVector(**question._asdict()), points.SPARSE, search.bm25_weight))
+    if not asked:
+        return None
+    if len(asked) == 1:
+        [(query, using, _)] = asked
+        return m.QueryRequest(query=query, using=using, filter=only, limit=wanted, with_payload=True)
+    each = max(points.PREFETCH, wanted)
+    return m.QueryRequest(
+        prefetch=[m.Prefetch(query=query, using=using, filter=only, limit=each) for query, using, _ in asked],
+        query=m.RrfQuery(rrf=m.Rrf(k=points.RRF_K, weights=[weight for *_, weight in asked])),
+        limit=wanted,
+        with_payload=True,
+    )
 
 
 def _passage(chunk: Chunk) -> Any:

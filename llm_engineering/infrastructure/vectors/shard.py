@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llm_engineering.domain.chunks import Chunk, Hit, Where
+from llm_engineering.domain.chunks import Chunk, Facets, Hit, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.infrastructure.vectors import points
 from llm_engineering.infrastructure.vectors.bm25 import encode_passage, encode_question, passage_text
@@ -147,32 +147,48 @@ class Shard:
             if offset is None:
                 return
 
-    def search(self, vector: Sequence[float] | None, text: str | None, where: Where | None, limit: int) -> list[Hit]:
+    def search(self, searches: Sequence[Search], where: Where | None, limit: int) -> list[list[Hit]]:
+        """One list per search; the engine runs them as one planned batch."""
         import qdrant_edge as e
 
-        question = encode_question(text) if text is not None else None
-        asked = []
-        if vector is not None:
-            asked.append(e.Query.Nearest([float(x) for x in vector], using=points.DENSE))
-        if question and question.indices:
-            asked.append(e.Query.Nearest(e.SparseVector(*question), using=points.SPARSE))
+        asked = {i: r for i, s in enumerate(searches) if (r := _request(s, _filter(where), limit + points.SPARE))}
         if not asked:
-            return []
-        wanted, only = limit + points.SPARE, _filter(where)
-        if len(asked) == 1:
-            request = e.QueryRequest(query=asked[0], filter=only, limit=wanted, with_payload=True)
-        else:
-            each = max(points.PREFETCH, wanted)
-            request = e.QueryRequest(
-                prefetches=[e.Prefetch(query=query, filter=only, limit=each) for query in asked],
-                query=e.Fusion.Rrf(k=points.RRF_K),
-                limit=wanted,
-                with_payload=True,
-            )
+            return [[] for _ in searches]
         with engine(self.folder):
-            found = self._edge.query(request)
-        hits = (Hit(chunk=points.to_chunk(p.id, p.payload), score=p.score) for p in found)
-        return points.best_first(hits, limit)
+            answers = self._edge.query_batch(e.QueryBatchRequest(list(asked.values())))
+        found = dict(zip(asked, answers, strict=True))
+        chunks: dict[str, Chunk] = {}  # searches of one batch find the same chunks again and again
+        return [points.hits(found.get(i, ()), chunks, limit) for i in range(len(searches))]
+
+    def facets(self) -> Facets:
+        import qdrant_edge as e
+
+        def counts(field: str) -> dict[str, int]:
+            request = e.FacetRequest(field, limit=points.MOST_VALUES, exact=True)
+            return {str(hit.value): hit.count for hit in self._edge.facet(request).hits}
+
+        def first(field: str, where: Where | None, order: Any = None) -> Any:
+            request = e.ScrollRequest(
+                limit=1, filter=_filter(where), order_by=order, with_payload=e.PayloadSelector.Include([field])
+            )
+            records, _ = self._edge.scroll(request)
+            return records[0].payload[field] if records else None
+
+        with engine(self.folder):
+            return points.facets(
+                counts,
+                lambda author_id: first("author_name", Where(author_id=author_id)),
+                lambda latest: first(
+                    "published_at",
+                    None,
+                    e.OrderBy("published_at", direction=e.Direction.Desc if latest else e.Direction.Asc),
+                ),
+            )
+
+    def chunks(self, where: Where | None) -> Iterator[Chunk]:
+        """Ordered by id; streams."""
+        for record in self._records(where, payload=True):
+            yield points.to_chunk(record.id, record.payload)
 
     # --- writing ---
 
@@ -234,6 +250,31 @@ def seal(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SEAL, str(folder)], capture_output=True, text=True)
     if done.returncode:
         raise StoreUnavailable(f"{folder} could not be sealed: {done.stderr.strip()[-500:]}; run again")
+
+
+def _request(search: Search, only: Any, wanted: int) -> Any:
+    """None when the search holds neither a vector nor a word."""
+    import qdrant_edge as e
+
+    question = encode_question(search.text) if search.text is not None else None
+    asked, weights = [], []
+    if search.vector is not None:
+        asked.append(e.Query.Nearest([float(x) for x in search.vector], using=points.DENSE))
+        weights.append(search.dense_weight)
+    if question and question.indices:
+        asked.append(e.Query.Nearest(e.SparseVector(*question), using=points.SPARSE))
+        weights.append(search.bm25_weight)
+    if not asked:
+        return None
+    if len(asked) == 1:
+        return e.QueryRequest(query=asked[0], filter=only, limit=wanted, with_payload=True)
+    each = max(points.PREFETCH, wanted)
+    return e.QueryRequest(
+        prefetches=[e.Prefetch(query=query, filter=only, limit=each) for query in asked],
+        query=e.Fusion.Rrf(k=points.RRF_K, weights=weights),
+        limit=wanted,
+        with_payload=True,
+    )
 
 
 def _passage(chunk: Chunk) -> Any:

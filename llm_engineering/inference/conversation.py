@@ -1,0 +1,59 @@
+"""A question that leans on the turns before is made to stand alone."""
+
+import re
+from collections.abc import Sequence
+
+from llm_engineering.domain.answers import Message, Role
+from llm_engineering.domain.prose import content_words
+
+MOST_WORDS = 20  # taken over from the turns before
+
+_PRONOUN = re.compile(
+    r"\b(?:it|its|this|that|these|those|they|them|their|theirs|he|him|his|she|her|hers|there|the\s+(?:former|latter|same)|"
+    r"(?:the\s+)?(?:first|second|third|last|other)\s+one)\b",
+    re.IGNORECASE,
+)
+_FILLER_THAT = re.compile(  # "that" and "it" which point at nothing before
+    r"\b(?:say|says|said|think|thinks|mean|means|know|believe|so|such|now|ensure|sure|claim|claims|argue|argues|given)\s+that\b"
+    r"|\w+\s+that\s+(?:\w+s|is|are|was|were|can|has|have|makes?|do|does)\b|\bis\s+(?:it|there)\s+\w+"
+    r"|\b(?:is|are|was|were)\s+there\b|\bthere\s+(?:is|are|was|were)\b|\bit\s+(?:take|takes|cost|costs)\b",
+    re.IGNORECASE,
+)
+_LEANING = re.compile(
+    r"^\W*(?:and|but|or|so|also|then|what\s+about|how\s+about|what\s+else|why(?:\s+not)?\W*$|how\s+so|how\s+come\W*$|"
+    r"really|for\s+example|such\s+as|which\s+one|tell\s+me\s+more|more\b|go\s+on|continue|explain(?:\s+more|\s+further)?\W*$|"
+    r"can\s+you\s+(?:elaborate|explain)|in\s+what\s+way|since\s+when|examples?\W*$|please)\b",
+    re.IGNORECASE,
+)
+
+
+def leans(question: str) -> bool:
+    """It points at something said before (a pronoun), or is no whole question (an ellipsis)."""
+    if _LEANING.search(question) or _PRONOUN.search(_FILLER_THAT.sub(" ", question)):
+        return True
+    return len({word.stem for word in content_words(question)}) <= 1
+
+
+def earlier_questions(history: Sequence[Message]) -> list[str]:
+    """What the last question may lean on, newest first, back to one that stands alone."""
+    found: list[str] = []
+    for message in reversed(history):
+        if message.role is Role.USER and message.content.strip():
+            found.append(message.content)
+            if not leans(message.content):
+                break
+    return found
+
+
+def standing_alone(question: str, history: Sequence[Message]) -> str:
+    """The question, followed by the content words of the questions it leans on."""
+    if not history or not leans(question):
+        return question
+    known = {word.stem for word in content_words(question)}
+    added: list[str] = []
+    for earlier in reversed(earlier_questions(history)):  # the one that stands alone has the subject
+        for word in content_words(earlier):
+            if word.stem not in known and len(added) < MOST_WORDS:
+                known.add(word.stem)
+                added.append(earlier[word.start : word.end])
+    return f"{question} ({' '.join(added)})" if added else question

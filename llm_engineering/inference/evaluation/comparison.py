@@ -1,0 +1,42 @@
+"""Whether retrieval got worse since the last run that was accepted."""
+
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.domain.noun import Noun
+from llm_engineering.inference.evaluation.report import RetrievalReport
+
+JUDGED = "mrr@10"
+
+
+class RetrievalGotWorse(LLMTwinError):
+    """The measured quality fell by more than the tolerance; trying again will not help, another setting may."""
+
+
+class Comparison(Noun):
+    """`red` says why this run must not be green; empty: nothing got worse. `note` is for the reader."""
+
+    red: str = ""
+    note: str = ""
+
+
+def compare(now: RetrievalReport, accepted: RetrievalReport | None, *, tolerance: float) -> Comparison:
+    """The configured setting's MRR@10 on all questions, against the accepted run's.
+
+    With the same golden set a fall of more than `tolerance` is red. When the corpus changed the questions did too, so
+    then the whole interval must lie that far below.
+    """
+    if accepted is None:
+        return Comparison(note="nothing to compare with yet: `poe eval-retrieval --accept` keeps a run as the measure")
+    ours = now.of(now.configured, half="all").measures[JUDGED]
+    theirs = accepted.of(accepted.configured, half="all").measures[JUDGED]
+    same = now.golden == accepted.golden
+    floor = theirs.value - tolerance
+    what = f"{JUDGED} {ours.value:.3f} ({now.configured}), accepted {theirs.value:.3f} ({accepted.configured})"
+    note = what if same else f"{what}; the golden set changed from {accepted.golden} to {now.golden}"
+    if (ours.value if same else ours.high) < floor:
+        return Comparison(red=f"retrieval got worse: {note}; tolerance {tolerance:g}", note=note)
+    return Comparison(note=note)
+
+
+def raise_if_worse(comparison: Comparison) -> None:
+    if comparison.red:
+        raise RetrievalGotWorse(comparison.red)

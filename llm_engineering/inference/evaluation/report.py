@@ -1,0 +1,47 @@
+"""What an evaluation of retrieval found: plain data, kept as JSON."""
+
+from datetime import datetime
+
+from llm_engineering.domain.noun import Noun
+from llm_engineering.inference.config import RetrievalConfig
+from llm_engineering.inference.evaluation.measures import Estimate
+
+
+class Scores(Noun):
+    """One setting on one slice of the questions. `gain` is its MRR@10 less that of dense, paired."""
+
+    setting: str
+    half: str  # "choose", "measure" or "all"
+    slice: str  # "all", "way: heading", "kind: article"
+    filtered: bool  # by the author of the answer
+    questions: int
+    measures: dict[str, Estimate]
+    gain: Estimate
+
+
+class RetrievalReport(Noun):
+    """`best` was chosen on one half of the documents; `best_gain` is its relative MRR@10 gain over dense on the other.
+
+    `configured` is the name of the setting that questions are answered with.
+    """
+
+    golden: str
+    embedder: str
+    seed: int
+    documents: int
+    chunks: int
+    questions: dict[str, int]  # by way
+    settings: dict[str, RetrievalConfig]
+    scores: tuple[Scores, ...]
+    best: str
+    best_gain: Estimate
+    configured: str
+    seconds: float
+    at: datetime
+
+    def of(self, setting: str, *, half: str = "measure", slice: str = "all", filtered: bool = False) -> Scores:
+        """Raises LookupError when it was not measured."""
+        for scores in self.scores:
+            if (scores.setting, scores.half, scores.slice, scores.filtered) == (setting, half, slice, filtered):
+                return scores
+        raise LookupError(f"no scores of {setting} ({half}, {slice}, filtered: {filtered})")

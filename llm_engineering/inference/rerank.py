@@ -1,0 +1,197 @@
+"""From ranked hits to the few passages worth reading: pure functions over texts and scores."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from llm_engineering.domain.answers import Passage
+from llm_engineering.domain.chunks import Chunk, Hit
+
+RRF_K = 60  # Cormack et al., "Reciprocal Rank Fusion", SIGIR 2009
+SHINGLE = 3  # words
+_WORD = re.compile(r"\w+")
+
+
+def blended(dense: Sequence[Hit], bm25: Sequence[Hit], *, dense_weight: float, bm25_weight: float) -> list[Hit]:
+    """Cosine and BM25 (as a share of the best BM25 score of this question), weighted and added.
+
+    A hit that one list does not hold gets the lowest score of that list (Bruch et al., "An Analysis of Fusion
+    Functions for Hybrid Retrieval", TOIS 2023). Either list may be empty.
+    """
+    best = max((hit.score for hit in bm25), default=0.0) or 1.0
+    near = {hit.chunk.id: hit.score for hit in dense}
+    words = {hit.chunk.id: hit.score / best for hit in bm25}
+    far, few = min(near.values(), default=0.0), min(words.values(), default=0.0)
+    chunks = {hit.chunk.id: hit.chunk for hit in (*dense, *bm25)}
+    return ordered(
+        [
+            Hit(chunk=chunk, score=dense_weight * near.get(key, far) + bm25_weight * words.get(key, few))
+            for key, chunk in chunks.items()
+        ]
+    )
+
+
+def fuse(lists: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """One list out of several: each hit scores the sum of 1 / (RRF_K + rank). A single list stays as it is."""
+    if len(lists) == 1:
+        return list(lists[0])
+    scores: dict[str, float] = {}
+    chunks: dict[str, Chunk] = {}
+    for hits in lists:
+        for rank, hit in enumerate(hits, start=1):
+            scores[hit.chunk.id] = scores.get(hit.chunk.id, 0.0) + 1 / (RRF_K + rank)
+            chunks[hit.chunk.id] = hit.chunk
+    return ordered([Hit(chunk=chunks[key], score=score) for key, score in scores.items()])
+
+
+def ordered(hits: Sequence[Hit]) -> list[Hit]:
+    """Best first; equal scores by id, so that the same question always gets the same answer."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))
+
+
+def reordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
+    """The same hits by their new scores."""
+    return ordered([Hit(chunk=hit.chunk, score=score) for hit, score in zip(hits, scores, strict=True)])
+
+
+# --- near-duplicates and neighbours ---
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A hit and what a reader would see of it: `text` stands at `start` of the cleaned document."""
+
+    hit: Hit
+    text: str
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+def shown(hit: Hit) -> Shown:
+    """The window around the passage; the passage alone where the window does not hold it."""
+    chunk = hit.chunk
+    text = chunk.text.strip()
+    before = chunk.start + len(chunk.text) - len(chunk.text.lstrip())
+    at = chunk.window.find(text) if text else -1
+    return Shown(hit, chunk.window, before - at) if at >= 0 else Shown(hit, chunk.text, chunk.start)
+
+
+def collapsed(hits: Sequence[Hit], *, above: float) -> list[Shown]:
+    """Best first. What repeats a better one is dropped, and neighbours that overlap are joined into the better one.
+
+    Two texts repeat each other when they share more than `above` of their shingles (Jaccard; Broder, "On the
+    resemblance and containment of documents", 1997). Joining never makes more than twice the longer window.
+    """
+    kept: list[Shown] = []
+    words: list[frozenset] = []
+    for hit in hits:
+        new, own = shown(hit), shingles(hit.chunk.text)
+        if any(similarity(own, other) > above for other in words):
+            continue
+        for i, other in enumerate(kept):
+            if (joined := _joined(other, new)) is not None:
+                kept[i] = joined
+                break
+        else:
+            kept.append(new)
+            words.append(own)
+    return kept
+
+
+def _joined(better: Shown, other: Shown) -> Shown | None:
+    """`better` with the text of its neighbour; None where they do not overlap, or not as the same text."""
+    if better.hit.chunk.document_id != other.hit.chunk.document_id:
+        return None
+    if better.hit.chunk.content_hash != other.hit.chunk.content_hash:
+        return None
+    first, second = (better, other) if better.start <= other.start else (other, better)
+    shared = first.end - second.start
+    if shared <= 0 or first.text[second.start - first.start :][: len(second.text)] != second.text[:shared]:
+        return None
+    text = first.text + second.text[shared:]
+    if len(text) > 2 * max(len(better.hit.chunk.window), len(other.hit.chunk.window)):
+        return None
+    return replace(better, text=text, start=first.start)
+
+
+def shingles(text: str) -> frozenset:
+    """Runs of SHINGLE words; the words themselves where there are fewer."""
+    words = _WORD.findall(text.lower())
+    if len(words) < SHINGLE:
+        return frozenset(words)
+    return frozenset(zip(*(words[i:] for i in range(SHINGLE)), strict=False))
+
+
+def similarity(one: frozenset, other: frozenset) -> float:
+    """Jaccard; 0 for two empty ones."""
+    union = len(one | other)
+    return len(one & other) / union if union else 0.0
+
+
+# --- diversity ---
+
+
+def diverse(items: Sequence[Shown], *, weight: float, count: int) -> list[Shown]:
+    """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998): pick what is relevant and unlike what is picked.
+
+    Relevance is the score scaled to 0…1, likeness the share of common words. `weight` 0 keeps the order.
+    """
+    if not weight or len(items) < 2:
+        return list(items[:count])
+    scores = [item.hit.score for item in items]
+    low, span = min(scores), (max(scores) - min(scores)) or 1.0
+    relevance = [(score - low) / span for score in scores]
+    words = [frozenset(_WORD.findall(item.hit.chunk.text.lower())) for item in items]
+    left, picked = list(range(len(items))), []
+    while left and len(picked) < count:
+
+        def worth(i: int) -> float:
+            nearest = max((similarity(words[i], words[j]) for j in picked), default=0.0)
+            return (1 - weight) * relevance[i] - weight * nearest
+
+        best = max(left, key=lambda i: (worth(i), -i))
+        picked.append(best)
+        left.remove(best)
+    return [items[i] for i in picked]
+
+
+# --- the budget ---
+
+
+def within_budget(
+    items: Sequence[Shown], *, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]
+) -> tuple[Passage, ...]:
+    """Numbered from 1, best first, together at most `budget` tokens.
+
+    A window that no longer fits is cut down to the passage itself; when that does not fit either, nothing weaker is
+    taken in its place. The best passage is always there, cut at its end where it must be.
+    """
+    sizes = count_tokens([text for item in items for text in (item.text, item.hit.chunk.text)])
+    passages: list[Passage] = []
+    left = budget
+    for number, item in enumerate(items, start=1):
+        whole, alone = sizes[2 * number - 2 : 2 * number]
+        text, size = (item.text, whole) if whole <= left else (item.hit.chunk.text, alone)
+        if size > left and number == 1:
+            text = _cut(text, left, count_tokens)
+            size = left
+        if size > left:
+            break
+        passages.append(Passage(number=number, chunk=item.hit.chunk, score=item.hit.score, text=text))
+        left -= size
+    return tuple(passages)
+
+
+def _cut(text: str, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]) -> str:
+    """The longest beginning of at most `budget` tokens, to the nearest character."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count_tokens([text[:middle]])[0] <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]

@@ -1,0 +1,297 @@
+"""The routes. Each takes what was asked apart, has the work done off the event loop, and shows what came of it."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llm_engineering.domain.answers import Answer, Delta, Feedback, Question, Understood
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.infrastructure.api import openai_schema as openai
+from llm_engineering.infrastructure.api import shown, sse
+from llm_engineering.infrastructure.api.errors import INVALID, SERVER, Trouble, trouble_of, trouble_with_fields
+from llm_engineering.infrastructure.api.limits import Limits
+from llm_engineering.infrastructure.api.metrics import MEDIA_TYPE, Metrics
+from llm_engineering.infrastructure.api.openapi import PROBE, answers
+from llm_engineering.infrastructure.api.service import Event, Piece, Readiness, Service
+from llm_engineering.infrastructure.api.work import Workers
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+T = TypeVar("T")
+READY_HOLDS = 1.0  # seconds for which one look at the pieces is believed
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """Where a request is worked on: the service behind its bounded threads."""
+
+    service: Service
+    workers: Workers
+    limits: Limits
+    metrics: Metrics
+    started: int = field(default_factory=lambda: int(time.time()))
+    _look: "asyncio.Future[Readiness] | None" = None
+    _looked: float = 0.0
+
+    async def ask(self, request: "Request", question: Question, **options: Any) -> Answer:
+        """The whole answer. The model is stopped when the client leaves."""
+        return await sse.unless_client_leaves(self._whole(_owner(request), question, options), request.receive)
+
+    async def _whole(self, owner: str | None, question: Question, options: dict[str, Any]) -> Answer:
+        async with aclosing(self.events(owner, question, last_only=True, **options)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event
+        raise RuntimeError("the service ended without an answer")
+
+    async def events(
+        self, owner: str | None, question: Question, *, last_only: bool = False, **options: Any
+    ) -> AsyncGenerator[Event, None]:
+        """What the service tells on its way to an answer, counted for the metrics."""
+        shown.check_context(question, characters=self.limits.context_characters)
+
+        def start(stop: Callable[[], bool]) -> Iterator[Event]:
+            told = self.service.answer(question, stop=stop, **options)
+            return _answers_only(told, stop) if last_only else told
+
+        outcome = self.metrics.abandoned
+        try:
+            async with aclosing(self.workers.stream(start, owner=owner, seconds=self.limits.answer_seconds)) as events:
+                async for event in events:
+                    if isinstance(event, Answer):
+                        self.metrics.answered(event)
+                        outcome = None
+                    yield event
+        except (LLMTwinError, Trouble):
+            outcome = self.metrics.failed
+            raise
+        finally:
+            if outcome:
+                outcome()
+
+    async def blocking(self, request: "Request", work: Callable[[], T]) -> T:
+        running = self.workers.run(work, owner=_owner(request), seconds=self.limits.answer_seconds)
+        return await sse.unless_client_leaves(running, request.receive)
+
+    async def readiness(self) -> Readiness:
+        """Looked at in a thread that questions do not use, one at a time, and believed for a second."""
+        if self._look is None or (self._look.done() and time.monotonic() - self._looked > READY_HOLDS):
+            self._look, self._looked = asyncio.ensure_future(asyncio.to_thread(self.service.ready)), time.monotonic()
+        done, _ = await asyncio.wait({self._look}, timeout=self.limits.ready_seconds)
+        if done:
+            return self._look.result()
+        reason = f"nothing was heard for {self.limits.ready_seconds:g} seconds: a store may hang"
+        return Readiness(pieces=(Piece(name="service", ready=False, reason=reason),))
+
+
+def _answers_only(events: Iterator[Event], stop: Callable[[], bool]) -> Iterator[Event]:
+    """Spares the event loop the pieces nobody will see."""
+    try:
+        for event in events:
+            if stop():
+                return
+            if isinstance(event, Answer):
+                yield event
+    finally:
+        events.close()
+
+
+def _owner(request: "Request") -> str | None:
+    key = getattr(request.state, "key", None)
+    return key.id if key else None
+
+
+def register(app: "FastAPI", desk: Desk) -> None:
+    _own_routes(app, desk)
+    _openai_routes(app, desk)
+    _probes(app, desk)
+    _errors(app)
+
+
+def _own_routes(app: "FastAPI", desk: Desk) -> None:
+    from fastapi import Request
+
+    @app.post(
+        "/search", tags=["ask"], summary="The passages that answer a question", responses=answers(shown.SearchAnswer)
+    )
+    async def search(asked: shown.SearchRequest, request: Request) -> Any:
+        question = asked.as_question()
+        shown.check_context(question, characters=desk.limits.context_characters)
+        found = await desk.blocking(request, lambda: desk.service.search(question))
+        sources = [shown.source(one) for one in found.passages]
+        return _json({"understood": shown.understood(found.understood), "sources": sources})
+
+    @app.post(
+        "/rag", tags=["ask"], summary="An answer with its sources", responses=answers(shown.RagAnswer, stream=True)
+    )
+    async def rag(asked: shown.RagRequest, request: Request) -> Any:
+        options = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
+        if not asked.stream:
+            return _json(shown.rag_answer(await desk.ask(request, asked.as_question(), **options)))
+        return await _streamed(request, _rag_events(desk.events(_owner(request), asked.as_question(), **options)))
+
+    @app.post(
+        "/feedback", tags=["ask"], summary="Say what you think of an answer", status_code=201,
+        responses=answers(shown.Stored, status=201),
+    )  # fmt: skip
+    async def feedback(given: shown.FeedbackRequest, request: Request) -> Any:
+        thought = Feedback(**given.model_dump())
+        await desk.blocking(request, lambda: desk.service.feedback(thought))
+        return _json({"stored": True}, status=201)
+
+
+def _openai_routes(app: "FastAPI", desk: Desk) -> None:
+    from fastapi import Request
+
+    @app.post(
+        "/v1/chat/completions", tags=["openai"], summary="OpenAI's chat completions",
+        responses=answers(openai.Completion, stream=True, not_found=True),
+    )  # fmt: skip
+    async def chat(asked: openai.ChatRequest, request: Request) -> Any:
+        known = desk.service.models()
+        if asked.model not in known:
+            raise openai.unknown_model(asked.model, known)
+        question, chat_id = asked.as_question(), f"chatcmpl-{secrets.token_hex(12)}"
+        options = {"max_tokens": asked.tokens, "temperature": asked.temperature}
+        if not asked.stream:
+            answer = await desk.ask(request, question, **options)
+            return _json(openai.completion(answer, asked, chat_id=chat_id))
+        events = desk.events(_owner(request), question, **options)
+        return await _streamed(request, _chat_chunks(events, asked, openai.Chunks(asked, chat_id=chat_id)))
+
+    @app.get(
+        "/v1/models", tags=["openai"], summary="What may be asked", responses=answers(openai.ModelList, body=False)
+    )
+    async def models() -> Any:
+        data = [openai.model_shown(name, created=desk.started) for name in desk.service.models()]
+        return _json({"object": "list", "data": data})
+
+    @app.get(
+        "/v1/models/{model:path}", tags=["openai"], summary="One of them",
+        responses=answers(openai.ModelShown, body=False, not_found=True),
+    )  # fmt: skip
+    async def model(model: str) -> Any:
+        known = desk.service.models()
+        if model not in known:
+            raise openai.unknown_model(model, known)
+        return _json(openai.model_shown(model, created=desk.started))
+
+
+def _probes(app: "FastAPI", desk: Desk) -> None:
+    from fastapi import Response
+
+    @app.get(
+        "/health",
+        tags=["operate"],
+        summary="Whether the process is alive",
+        responses={200: {"model": shown.HealthShown}},
+    )
+    async def health() -> Any:
+        return _json({"status": "alive"})
+
+    @app.get("/ready", tags=["operate"], summary="Whether questions can be answered", responses=PROBE)
+    async def ready() -> Any:
+        found = await desk.readiness()
+        body = {
+            "ready": found.ready,
+            "pieces": [piece.model_dump() for piece in found.pieces],
+            "index": found.index.model_dump() if found.index else None,
+        }
+        return _json(body, status=200 if found.ready else 503, headers={} if found.ready else {"Retry-After": "2"})
+
+    @app.get(
+        "/metrics", tags=["operate"], summary="For Prometheus",
+        responses={**answers(None, body=False), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )  # fmt: skip
+    async def metrics() -> Any:
+        return Response(desk.metrics.text(await desk.readiness()), headers={"Content-Type": MEDIA_TYPE})
+
+
+def _errors(app: "FastAPI") -> None:
+    from fastapi import Request
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_fields(_: Request, error: RequestValidationError) -> Any:
+        raise trouble_with_fields(error.errors())
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Any:
+        messages = {404: f"there is nothing at this address; see {request.scope.get('root_path', '')}/docs"}
+        message = messages.get(error.status_code, str(error.detail))
+        kind = INVALID if error.status_code < 500 else SERVER
+        raise Trouble(error.status_code, message, type=kind, headers=error.headers)
+
+
+def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
+    from starlette.responses import Response
+
+    return Response(sse.as_json(value), status, headers, "application/json")
+
+
+# --- streams ---------------------------------------------------------------------------------------------------
+
+
+async def _streamed(request: "Request", pieces: AsyncGenerator[bytes, None]) -> "Response":
+    from llm_engineering.infrastructure.api.streams import EventStream, begun
+
+    return EventStream(await begun(pieces, request.receive))
+
+
+def _error_body(error: LLMTwinError | Trouble) -> dict[str, Any]:
+    return (error if isinstance(error, Trouble) else trouble_of(error)).body()
+
+
+async def _rag_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    begun = False
+    async with aclosing(events):
+        try:
+            async for event in events:
+                match event:
+                    case Understood():
+                        piece = sse.event(shown.understood(event), "understood")
+                    case Delta():
+                        piece = sse.event({"text": event.text}, "delta")
+                    case Answer():
+                        piece = sse.event(shown.rag_answer(event), "answer")
+                    case passages:
+                        piece = sse.event({"sources": [shown.source(one) for one in passages]}, "sources")
+                yield piece
+                begun = True
+        except (LLMTwinError, Trouble) as error:
+            if not begun:
+                raise
+            yield sse.event(_error_body(error), "error")
+
+
+async def _chat_chunks(
+    events: AsyncGenerator[Event, None], asked: openai.ChatRequest, chunks: openai.Chunks
+) -> AsyncGenerator[bytes, None]:
+    """Begins with the first piece of text, as until then a status can still tell what went wrong."""
+    begun, cut = False, openai.StopCut(asked.stops)
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if not isinstance(event, Delta | Answer):
+                    continue
+                if not begun:
+                    yield sse.event(chunks.first())
+                    begun = True
+                text = cut.take(event.text) if isinstance(event, Delta) else cut.rest()
+                if text:
+                    yield sse.event(chunks.text(text))
+                if isinstance(event, Answer):
+                    yield sse.event(chunks.last(event, stopped=cut.stopped))
+                    if asked.wants_usage:
+                        yield sse.event(chunks.usage(event))
+            yield b"data: [DONE]\n\n"
+        except (LLMTwinError, Trouble) as error:
+            if not begun:
+                raise
+            yield sse.event(_error_body(error))

@@ -1,0 +1,154 @@
+"""Traces in Opik (comet.com/opik), self-hosted or in the cloud, over the REST calls its own client makes.
+
+Its client is not used: importing it takes seconds, it starts threads of its own, and with no server it holds the
+process at exit for about eleven seconds.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from loguru import logger
+
+from llm_engineering.infrastructure.tracing.jsonl import TraceFiles, read_traces
+from llm_engineering.infrastructure.tracing.outbox import Outbox
+from llm_engineering.infrastructure.tracing.record import Record, new_id
+
+CLOUD = "https://www.comet.com/opik/api"
+PROJECT = "llm-twin"
+SECONDS = 2.0  # to connect, and to the next byte; a whole call is two of them at most
+REST = 60.0  # seconds before a server that failed is asked again
+
+
+class OpikTracer:
+    """Traces that Opik does not take go into JSON lines in `fallback`, are told once, and it is asked again later."""
+
+    def __init__(
+        self,
+        *,
+        url: str = "",
+        api_key: str | None = None,
+        workspace: str = "",
+        fallback: Path,
+        project: str = PROJECT,
+        rest: float = REST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`url` as Opik's own OPIK_URL_OVERRIDE: http://localhost:5173/api; empty: the cloud."""
+        self._url = (url or CLOUD).rstrip("/")
+        self._headers = {
+            **({"Authorization": api_key} if api_key else {}),
+            **({"Comet-Workspace": workspace} if workspace else {}),
+        }
+        self._project, self._rest, self._clock = project, rest, clock
+        self._files = TraceFiles(fallback)
+        self._outbox = Outbox(self._send)
+        self._client = None
+        self._resting_until = 0.0
+        self._told = False
+
+    @property
+    def dropped(self) -> int:
+        return self._outbox.dropped
+
+    def start(self, name: str, **facts: object) -> Record:
+        return Record(name, facts, send=self._outbox.put)
+
+    def recent(self, limit: int) -> list[dict]:
+        """Only those that Opik did not take; the others are in its own pages."""
+        self._outbox.flush(1.0)
+        return [trace for _, trace in zip(range(limit), read_traces(self._files.folder), strict=False)]
+
+    def close(self) -> None:
+        """At most two seconds; what Opik has not taken by then is lost."""
+        self._outbox.close(2.0)
+
+    def _send(self, traces: list[dict]) -> None:
+        import httpx
+
+        if self._clock() < self._resting_until:
+            self._files.append(traces)
+            return
+        spans = [span for trace in traces for span in opik_spans(trace, self._project)]
+        try:
+            self._post("traces", [opik_trace(trace, self._project) for trace in traces])
+            if spans:
+                self._post("spans", spans)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._files.append(traces)
+            self._resting_until = self._clock() + self._rest
+            if not self._told:
+                self._told = True
+                logger.warning(
+                    "Opik at {} does not take traces ({}): they go to {} while it does not; check TWIN_OPIK_URL, "
+                    "TWIN_OPIK_API_KEY and TWIN_OPIK_WORKSPACE, or set TWIN_TRACING=jsonl",
+                    urlsplit(self._url).hostname,  # the address may hold a password
+                    _why(error),
+                    self._files.folder,
+                )
+
+    def _post(self, what: str, items: list[dict]) -> None:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.Client(headers=self._headers, timeout=SECONDS)
+        self._client.post(f"{self._url}/v1/private/{what}/batch", json={what: items}).raise_for_status()
+
+
+def opik_trace(trace: dict, project: str) -> dict:
+    """A `TraceWrite` of Opik's REST API."""
+    failed = next((stage["error"] for stage in trace["stages"] if "error" in stage), None)
+    return {
+        "id": trace["id"],
+        "project_name": project,
+        "name": trace["name"],
+        **_times(trace["at"], 0.0, trace["ms"]),
+        "input": trace["input"],
+        "output": trace["output"],
+        **_error(failed),
+    }
+
+
+def opik_spans(trace: dict, project: str) -> list[dict]:
+    """One `SpanWrite` per stage; a stage that counts tokens is a model's."""
+    spans = []
+    for stage in trace["stages"]:
+        facts, usage = stage["facts"], stage["facts"].get("usage")
+        counts = {name: n for name, n in usage.items() if type(n) is int} if isinstance(usage, dict) else {}
+        if counts:
+            counts.setdefault("total_tokens", sum(counts.values()))
+        model = facts.get("model")
+        spans.append(
+            {
+                "id": new_id(),
+                "trace_id": trace["id"],
+                "project_name": project,
+                "name": stage["name"],
+                "type": "llm" if counts else "general",
+                **_times(trace["at"], stage["start_ms"], stage["ms"]),
+                "output": facts,
+                **({"usage": counts} if counts else {}),
+                **({"model": model} if isinstance(model, str) else {}),
+                **_error(stage.get("error")),
+            }
+        )
+    return spans
+
+
+def _times(at: str, start_ms: float, ms: float) -> dict:
+    start = datetime.fromisoformat(at).astimezone(UTC) + timedelta(milliseconds=start_ms)
+    return {"start_time": start.isoformat(), "end_time": (start + timedelta(milliseconds=ms)).isoformat()}
+
+
+def _error(text: str | None) -> dict:
+    if text is None:
+        return {}
+    kind, _, message = text.partition(": ")
+    return {"error_info": {"exception_type": kind, "message": message, "traceback": ""}}
+
+
+def _why(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return f"HTTP {response.status_code}" if response is not None else type(error).__name__

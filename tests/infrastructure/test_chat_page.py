@@ -1,0 +1,541 @@
+"""The chat page in a real headless Chromium, served by a real server on loopback."""
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from chat_service import FACETS, TITLES, MiniatureService, served
+from chromium_page import chromium
+
+from llm_engineering.domain.chunks import Facets
+from llm_engineering.domain.errors import ModelUnavailable, StoreUnavailable
+from llm_engineering.infrastructure.api.app import create_app
+from llm_engineering.infrastructure.api.keys import KeyRing
+from llm_engineering.infrastructure.api.service import Piece, Readiness
+from llm_engineering.infrastructure.chat import mount_chat
+from llm_engineering.infrastructure.chat.mount import Chat
+from llm_engineering.infrastructure.feedback import JsonlFeedback
+from llm_engineering.infrastructure.fetchers.chromium import find_browser
+
+pytest.importorskip("gradio", reason="the group ui is not installed")
+browser = pytest.mark.usefixtures("needs_browser")
+pytestmark = pytest.mark.browser
+SECONDS = 40  # to wait at most, on a machine that is busy with other things
+
+
+@pytest.fixture(scope="module")
+def needs_browser():
+    if find_browser() is None:
+        pytest.skip("no Chromium with chromedriver on this machine")
+
+
+@pytest.fixture(scope="module")
+def one_service():
+    return MiniatureService()
+
+
+@pytest.fixture(scope="module")
+def address(one_service):
+    app = create_app(one_service)
+    mount_chat(app, service=one_service, facets=one_service.facets, titles=one_service.titles)
+    with served(app) as url:
+        until(lambda: httpx.get(url).status_code == 200)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def one_driver(needs_browser):
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture
+def service(one_service, tmp_path):
+    one_service.go.set()  # whoever still waits from the test before
+    one_service.__init__()
+    one_service.book = JsonlFeedback(tmp_path / "feedback.jsonl")
+    return one_service
+
+
+@pytest.fixture
+def reader(one_driver, address, service):
+    """Someone with the page before them."""
+    one_driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    one_driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    one_driver.get(address)
+    one_driver.execute_script("localStorage.clear()")
+    made = Reader(one_driver, address)
+    made.open()
+    return made
+
+
+def until(true):
+    import time
+
+    end = time.monotonic() + SECONDS
+    while not (found := true()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+    return found
+
+
+class Reader:
+    def __init__(self, driver, address) -> None:
+        self.driver, self.address = driver, address
+
+    def open(self) -> None:
+        self.driver.get(self.address)
+        self.see("#welcome .card, #welcome .turn")
+
+    def find(self, css):
+        from selenium.webdriver.common.by import By
+
+        return [one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed()]
+
+    def see(self, css, words=""):
+        """The first visible one that holds the words, as soon as there is one."""
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        def look():
+            try:
+                return next((one for one in self.find(css) if words in one.text), None)
+            except StaleElementReferenceException:  # replaced while it was looked at, as an answer on its way is
+                return None
+
+        return until(look)
+
+    def ask(self, text) -> None:
+        from selenium.webdriver.common.keys import Keys
+
+        self.see("#question textarea").send_keys(text, Keys.ENTER)
+
+    def answered(self) -> None:
+        self.see("#now .trace")
+
+    def click(self, css, words="") -> None:
+        """Not by its place on the screen: the page may just be scrolling."""
+        self.driver.execute_script("arguments[0].focus(); arguments[0].click()", self.see(css, words))
+
+    def script(self, code):
+        return self.driver.execute_script(code)
+
+    def phone(self) -> None:
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},
+        )
+
+
+# --- asking --------------------------------------------------------------------------------------------------------
+
+
+@browser
+def test_an_answer_is_seen_while_it_is_written_and_then_whole(reader, service):
+    service.hold = True
+    reader.ask("How should I cut a text?")
+    reader.see("#now .writing", "where its author paused")
+    reader.see("#now .asked", "How should I cut a text?")
+    assert "BM25" not in reader.see("#now .writing .text").text
+    service.go.set()
+    reader.answered()
+    assert "Keep both" in reader.see("#now .text").text
+    assert reader.find("#now .writing") == []
+    assert "trace-1" in reader.see("#now .trace").text
+    assert "1 citation could not be verified" in reader.see("#now .notes").text
+
+
+@browser
+def test_a_click_on_a_citation_shows_the_quoted_words_in_their_source(reader):
+    reader.ask("How should I cut a text?")
+    reader.answered()
+    assert reader.find("ol.sources blockquote") == []
+    reader.click("#now a.cite", "2")
+    assert reader.see("ol.sources blockquote mark").text == "BM25 finds them"
+    reader.click("#now a.cite", "1")
+    assert reader.see("ol.sources mark", "at headings").text == "at headings first, then at paragraphs"
+    source = reader.see("ol.sources > li")
+    for words in ("Cut along the grain", "Ada Example", "2025-01-03", "article", "In practice"):
+        assert words in source.text
+    [link] = [one for one in reader.find("ol.sources .link a") if one.text.endswith("/1")]
+    assert link.get_attribute("href") == "https://example.com/1"
+    assert "noopener" in link.get_attribute("rel")
+
+
+@browser
+def test_hostile_pages_are_shown_as_text(reader):
+    reader.script("window.alert = () => { window.hacked = true }")
+    reader.ask("What is hostile?")
+    reader.answered()
+    reader.click("ol.sources > li:nth-child(3) summary")
+    assert "<img src=x onerror=alert(1)>" in reader.see("ol.sources > li:nth-child(3) blockquote").text
+    assert "looks like instructions" in reader.see("ol.sources .warning").text
+    assert "javascript:alert(1)" in reader.see("ol.sources > li:nth-child(3) .link").text
+    assert reader.find("ol.sources > li:nth-child(3) a") == []
+    assert reader.script("return window.hacked === undefined")
+    assert reader.script("return document.querySelectorAll('#now script, #now img').length") == 0
+
+
+@browser
+def test_the_conversation_goes_along_and_stays_on_the_page(reader, service):
+    reader.ask("First?")
+    reader.answered()
+    reader.ask("And then?")
+    reader.see("#past", "First?")
+    reader.see("#now .asked", "And then?")
+    reader.answered()
+    assert service.asked[1].history[0].content == "First?"
+    assert len(service.asked[1].history) == 2
+    ids = reader.script("return [...document.querySelectorAll('ol.sources > li')].map(e => e.id)")
+    assert len(set(ids)) == 6
+
+
+@browser
+def test_an_example_made_from_the_index_can_be_asked_with_one_click(reader, service):
+    reader.click("#examples button", TITLES[0])
+    reader.answered()
+    assert TITLES[0] in service.asked[0].text
+    assert reader.find("#examples button") == []
+
+
+@browser
+def test_filters_offer_what_the_index_holds_and_are_sent(reader, service):
+    from selenium.webdriver.common.keys import Keys
+
+    reader.click("#filters button")
+    reader.see("#authors input").send_keys("Ben", Keys.ENTER)
+    reader.see("#authors", "Ben Beispiel")
+    reader.see("#since input, #since textarea").send_keys("2025-01-01")
+    reader.ask("Filtered?")
+    reader.answered()
+    where = service.asked[0].where
+    assert where.author_id == ("ben",)
+    assert where.published_from.isoformat() == "2025-01-01T00:00:00+00:00"
+    assert where.kind is None
+
+
+@browser
+def test_a_wrong_date_is_told(reader, service):
+    reader.click("#filters button")
+    reader.see("#until input, #until textarea").send_keys("soon")
+    reader.ask("When?")
+    assert "is no day: write it as 2026-01-31" in reader.see("#now .failed").text
+    assert service.asked == []
+
+
+@browser
+def test_stopping_ends_the_model_and_keeps_what_was_written(reader, service):
+    service.hold = True
+    reader.ask("Long?")
+    reader.see("#now .writing", "where its author paused")
+    reader.click("#question button", "Stop")
+    reader.see("#now .stopped")
+    assert until(service.closed.is_set)
+    assert "where its author paused" in reader.see("#now").text
+    service.hold = False
+    reader.ask("Again?")
+    reader.answered()
+    assert "where its author paused" in reader.see("#past", "Long?").text
+
+
+# --- feedback ------------------------------------------------------------------------------------------------------
+
+
+@browser
+def test_thumbs_and_comment_are_stored_with_question_answer_and_trace(reader, service):
+    reader.ask("How should I cut a text?")
+    reader.answered()
+    reader.click("#down")
+    reader.see("#thanks", "stored")
+    [first] = service.book.all()
+    assert (first.trace_id, first.thumbs_up, first.question) == ("trace-1", False, "How should I cut a text?")
+    assert first.answer.startswith("Cut a text **where its author paused**")
+    reader.see("#comment textarea, #comment input").send_keys("Too short 🙂 <b>")
+    reader.click("#comment button", "Send")
+    assert until(lambda: len(list(service.book.all())) == 2)
+    assert list(service.book.all())[1].comment.startswith("Too short")
+    until(lambda: not reader.find("#comment textarea, #comment input"))
+
+
+@browser
+def test_feedback_that_cannot_be_stored_is_told(reader, service, tmp_path):
+    reader.ask("How?")
+    reader.answered()
+    service.book = JsonlFeedback(tmp_path)  # a folder
+    reader.click("#up")
+    assert "cannot be reached" in reader.see("#thanks .failed").text
+
+
+# --- trouble -------------------------------------------------------------------------------------------------------
+
+
+@browser
+@pytest.mark.parametrize(
+    ("trouble", "early", "words"),
+    [
+        (ModelUnavailable("it refuses connections; start it"), True, "the language model cannot answer"),
+        (ModelUnavailable("it stopped half-way"), False, "it stopped half-way"),
+        (StoreUnavailable("the vector store is away"), True, "a store this server needs"),
+        (ZeroDivisionError("bug"), True, "something went wrong in the server"),
+    ],
+)
+def test_trouble_is_told_in_the_page_and_the_next_question_works(reader, service, trouble, early, words):
+    service.trouble, service.early = trouble, early
+    reader.ask("How?")
+    assert words in reader.see("#now [role=alert]").text
+    assert bool(reader.find("#now .text")) is not early
+    assert reader.find("#up") == [], "there is nothing to judge"
+    service.trouble = None
+    reader.ask("And now?")
+    reader.answered()
+    assert words in reader.see("#past [role=alert]").text
+
+
+@browser
+def test_what_is_missing_is_told_before_anything_is_asked(reader, service):
+    service.contents = Facets()
+    reader.open()
+    assert "poe run-etl" in reader.see("#welcome .card").text
+    service.readiness = Readiness(pieces=(Piece(name="embedder", ready=False, reason="it is still being loaded"),))
+    reader.open()
+    assert "embedder: it is still being loaded" in reader.see("#welcome .card").text
+    service.readiness, service.contents = Readiness(pieces=()), StoreUnavailable("x")
+    reader.open()
+    assert "a store this server needs" in reader.see("#welcome [role=alert]").text
+    service.contents = FACETS
+    reader.open()
+    assert "Ada Example" in reader.see("#welcome .card").text
+
+
+# --- looks ---------------------------------------------------------------------------------------------------------
+
+
+@browser
+def test_on_a_phone_nothing_is_wider_than_the_screen(reader, service):
+    service.pieces = (
+        "An-unbroken-" + "word" * 60 + " [1]\n\n",
+        "| " + " | ".join("column" * 3 for _ in range(9)) + " |",
+    )
+    reader.phone()
+    reader.open()
+    wide = "return document.documentElement.scrollWidth - window.innerWidth"
+    assert reader.script(wide) <= 0
+    reader.click("#filters button")
+    reader.see("#since input, #since textarea")
+    assert reader.script(wide) <= 0
+    reader.ask("Wide " * 30 + "w" * 200)
+    reader.answered()
+    reader.click("#now a.cite", "1")
+    reader.see("ol.sources blockquote")
+    assert reader.script(wide) <= 0
+    box = reader.see("#question textarea").rect
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+
+
+BACKGROUND = (
+    "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+)
+
+
+@browser
+def test_dark_and_light_can_be_chosen_and_stay_chosen(reader):
+    bright = reader.script(BACKGROUND)
+    reader.click("#theme")
+    assert bright > 600
+    assert until(lambda: reader.script(BACKGROUND) < 200)
+    reader.open()
+    assert until(lambda: reader.script(BACKGROUND) < 200)
+    reader.click("#theme")
+    assert until(lambda: reader.script(BACKGROUND) == bright)
+
+
+@browser
+def test_the_systems_dark_mode_is_followed(reader):
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    reader.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    reader.open()
+    assert until(lambda: reader.script(BACKGROUND) < 200)
+
+
+@browser
+def test_nothing_is_fetched_from_anywhere_else(reader, address):
+    reader.driver.get_log("performance")
+    reader.driver.get_log("browser")  # of the tests before, which left answers half-way
+    reader.open()
+    reader.ask("How?")
+    reader.answered()
+    asked = [json.loads(entry["message"])["message"] for entry in reader.driver.get_log("performance")]
+    urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}
+    elsewhere = {url for url in urls if not url.startswith((address, "data:", "blob:", "chrome:"))}
+    assert urls
+    assert elsewhere == set()
+    errors = [entry["message"] for entry in reader.driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert errors == []
+
+
+# --- the doors -----------------------------------------------------------------------------------------------------
+
+
+def test_only_what_the_page_needs_of_gradio_is_open(address):
+    with httpx.Client(base_url=address) as client:
+        assert client.get("/config").status_code == 200
+        for path in (
+            "/gradio_api/file=/etc/hostname",
+            "/gradio_api/info/",
+            "/monitoring",
+            "/login",
+            "/gradio_api/runs",
+        ):
+            assert client.get(path).status_code == 404, path
+        for path in ("/gradio_api/upload", "/gradio_api/run/ask", "/gradio_api/call/ask", "/login"):
+            assert client.post(path, json={}).status_code == 404, path
+
+
+def test_the_routes_of_the_api_stay_as_they_were(address):
+    with httpx.Client(base_url=address) as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/rag").status_code == 405
+        assert client.get("/nothing").status_code == 404
+        assert client.post("/rag", json={"question": "How?"}).json()["trace_id"]
+        assert not [path for path in client.get("/openapi.json").json()["paths"] if "gradio" in path]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server that requires keys, and one of its keys."""
+    keys = KeyRing(tmp_path_factory.mktemp("keys") / "keys.json")
+    key, secret = keys.add("readers")
+    service = MiniatureService()
+    app = create_app(service, keys=keys, require_keys=True)
+    mount_chat(app, service=service, facets=service.facets, titles=service.titles)
+    with served(app) as url:
+        until(lambda: httpx.get(url, auth=("", secret)).status_code == 200)
+        yield url, secret, keys, key, service
+
+
+def test_where_keys_are_required_the_page_is_no_open_door(guarded):
+    url, secret, _, _, service = guarded
+    html = {"Accept": "text/html"}
+    refused = httpx.get(url, headers=html)
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Basic"), "the browser then asks for the key"
+    for path in ("/config", "/theme.css", "/gradio_api/queue/data?session_hash=x", "/gradio_api/heartbeat/x"):
+        assert httpx.get(url + path).status_code == 401, path
+    asked = {"data": ["How?"], "fn_index": 0, "session_hash": "x"}
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=asked).status_code == 401
+    assert httpx.get(url, auth=("anyone", "twin-wrong")).status_code == 401
+    assert httpx.get(url, auth=("anyone", secret)).status_code == 200
+    assert service.asked == []
+
+
+@browser
+def test_with_a_key_the_page_works_and_without_it_no_more(guarded):
+    url, secret, keys, key, service = guarded
+    token = base64.b64encode(f"reader:{secret}".encode()).decode()
+    with chromium() as driver:
+        driver.execute_cdp_cmd("Network.enable", {})
+        driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Authorization": f"Basic {token}"}})
+        reader = Reader(driver, url)
+        reader.open()
+        reader.ask("How?")
+        reader.answered()
+        keys.revoke(key.id)
+        reader.ask("Still?")
+        until(lambda: httpx.get(url, auth=("", secret)).status_code == 401)
+        assert [one.text for one in service.asked] == ["How?"]
+
+
+# --- starting and stopping -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ImportError("No module named 'gradio'"), "its packages are not installed"),
+        (ValueError("x"), "could not be built"),
+    ],
+)
+def test_without_its_packages_the_page_says_so_and_the_rest_is_served(error, words):
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    def build():
+        raise error
+
+    chat = Chat(build)
+    app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
+    with TestClient(app) as client:
+        answer = until(lambda: (found := client.get("/")) and words in found.text and found)
+        assert answer.status_code == 503
+
+
+def test_while_the_page_is_built_it_says_so_and_looks_again():
+    import threading
+
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    held = threading.Event()
+
+    def build():
+        held.wait(SECONDS)
+        raise ImportError("no gradio")
+
+    chat = Chat(build)
+    app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
+    with TestClient(app) as client:
+        answer = client.get("/")
+        assert (answer.status_code, answer.headers["refresh"]) == (503, "5")
+        assert "being prepared" in answer.text
+        held.set()
+        until(lambda: "not installed" in client.get("/").text)
+
+
+SERVER = """
+import sys
+sys.path.append("tests")
+import uvicorn
+from chat_service import MiniatureService
+from llm_engineering.infrastructure.api.app import create_app
+from llm_engineering.infrastructure.chat import mount_chat
+service = MiniatureService()
+app = mount_chat(create_app(service), service=service, facets=service.facets)
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=250)
+"""
+
+
+def test_an_open_page_does_not_keep_the_server_from_stopping():
+    """An open page holds a connection for ever; waiting for it would take the whole 250 seconds."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], cwd=root, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: _status(url) == 200)
+        with httpx.stream("GET", f"{url}/gradio_api/heartbeat/someone", timeout=SECONDS) as beats:
+            lines = beats.iter_lines()
+            assert next(lines) == "data: ALIVE"
+            process.send_signal(signal.SIGTERM)
+            for _ in lines:
+                pass
+        process.wait(SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _status(url):
+    try:
+        return httpx.get(url).status_code
+    except httpx.TransportError:
+        return 0

@@ -1,0 +1,241 @@
+"""An OpenAI-compatible server over a real socket: what it may do, and what a person is told then."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from loopback import Answer
+from openai_endpoint import STREAM, Endpoint, event, events, failure, stream
+
+from llm_engineering.domain.answers import Message, Role, Usage
+from llm_engineering.domain.errors import ConfigError, ModelUnavailable
+from llm_engineering.domain.prompts import Prompt
+from llm_engineering.infrastructure.language_models.openai import OpenAIModel
+
+KEY = "sk-very-secret-1234"
+PROMPT = Prompt(
+    question="q",
+    messages=(Message(role=Role.SYSTEM, content="Be brief."), Message(role=Role.USER, content="What is bread?")),
+)
+
+
+@pytest.fixture
+def endpoint(new_site):
+    return Endpoint(new_site())
+
+
+def a_model(endpoint, **options) -> OpenAIModel:
+    return OpenAIModel("tiny", base_url=endpoint.url, api_key=KEY, **{"first_backoff": 0.01, "timeout": 20.0} | options)
+
+
+def said(model, **options) -> list:
+    return list(model.stream(PROMPT, max_tokens=50, **options))
+
+
+def test_the_answer_streams_and_the_servers_own_count_is_kept(endpoint):
+    endpoint.says(["Bread ", "is ", "food."])
+    assert said(a_model(endpoint)) == ["Bread ", "is ", "food.", Usage(prompt_tokens=11, completion_tokens=7)]
+    [asked] = endpoint.asked
+    assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert asked["stream"] is True
+    assert asked["stream_options"] == {"include_usage": True}
+    assert (asked["max_tokens"], asked["temperature"], asked["model"]) == (50, 0.0, "tiny")
+
+
+def test_without_a_count_tokens_are_estimated_and_marked_so(endpoint):
+    endpoint.says("four" * 5, usage=None)
+    *_, usage = said(a_model(endpoint))
+    assert usage == Usage(prompt_tokens=6, completion_tokens=5, estimated=True)
+
+
+def test_reasoning_beside_the_answer_is_left_out(endpoint):
+    thinking = [event(delta={"reasoning_content": "hmm"}), event(delta={"role": "assistant", "content": None})]
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=[*thinking, *events(["Bread."])]))
+    assert said(a_model(endpoint))[0] == "Bread."
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_a_busy_or_broken_server_is_asked_again(endpoint, status):
+    endpoint.then(failure(status), failure(status))
+    assert said(a_model(endpoint))[0] == "Hello."
+    assert len(endpoint.asked) == 3
+
+
+def test_tries_come_to_an_end(endpoint):
+    endpoint.answers(failure(500, "boom"))
+    with pytest.raises(ModelUnavailable, match=r"tiny at http://127\S+ answered HTTP 500 \(boom\): ask again later"):
+        said(a_model(endpoint, retries=1))
+    assert len(endpoint.asked) == 2
+
+
+@pytest.mark.parametrize("wait", ["500", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)])
+def test_a_long_retry_after_is_handed_on_instead_of_waited_out(endpoint, wait):
+    endpoint.answers(failure(429, Retry_After=wait))
+    with pytest.raises(ModelUnavailable) as caught:
+        said(a_model(endpoint))
+    assert caught.value.retry
+    assert 400 < caught.value.retry_after < 3700
+    assert len(endpoint.asked) == 1
+
+
+def test_retry_after_is_followed(endpoint):
+    endpoint.then(failure(429, Retry_After="0"))
+    assert said(a_model(endpoint, first_backoff=1000.0))[0] == "Hello."
+
+
+def test_a_refused_key_is_named_by_its_setting_and_never_shown(endpoint):
+    endpoint.answers(failure(401, f"Incorrect API key provided: {KEY}"))
+    with pytest.raises(ModelUnavailable, match="TWIN_OPENAI_API_KEY") as caught:
+        said(a_model(endpoint))
+    assert not caught.value.retry
+    assert KEY not in str(caught.value)
+    assert KEY not in repr(vars(caught.value))
+    assert len(endpoint.asked) == 1
+
+
+def test_a_password_in_the_address_is_never_shown():
+    model = OpenAIModel("tiny", base_url="http://ann:hunter2@127.0.0.1:9/v1?k=hunter2", retries=0)
+    with pytest.raises(ModelUnavailable, match="cannot be reached") as caught:
+        said(model)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["stream_options", "max_tokens", "temperature"])
+def test_an_option_the_server_does_not_know_is_left_out(endpoint, option):
+    endpoint.then(failure(400, f"Unsupported parameter: '{option}'"))
+    model = a_model(endpoint)
+    assert said(model)[0] == "Hello."
+    assert option not in endpoint.asked[1]
+    assert said(model)[0] == "Hello."  # and it is remembered
+    assert len(endpoint.asked) == 3
+    assert option != "max_tokens" or endpoint.asked[1]["max_completion_tokens"] == 50
+
+
+def test_a_refused_request_is_not_tried_again(endpoint):
+    endpoint.answers(failure(400, "maximum context length is 512 tokens"))
+    with pytest.raises(ModelUnavailable, match="maximum context length") as caught:
+        said(a_model(endpoint))
+    assert not caught.value.retry
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"data: {garbage\n\n", b"<html>hello</html>", b'data: [1, 2]\n\n', b'data: {"choices": "x"}\n\n',
+     b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', b"\x00\xff\xfe", b""],
+)  # fmt: skip
+def test_garbage_is_no_answer(endpoint, body):
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
+    with pytest.raises(ModelUnavailable, match=r"no chat completion|broke off"):
+        said(a_model(endpoint, retries=0))
+
+
+def test_an_error_inside_the_stream_is_told(endpoint):
+    body = b'data: {"error": {"message": "overloaded"}}\n\n'
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
+    with pytest.raises(ModelUnavailable, match="overloaded"):
+        said(a_model(endpoint, retries=0))
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_half_a_stream_gives_what_came_and_then_raises_without_another_try(endpoint, announced):
+    length = {"Content-Length": "5000"} if announced else {}
+    close = [b"".join(events(["Bread is ", "foo"], finish=None))]
+    endpoint.answers(lambda request: Answer(headers=STREAM | length, body=close))
+    stream_ = a_model(endpoint).stream(PROMPT, max_tokens=50)
+    assert [next(stream_), next(stream_)] == ["Bread is ", "foo"]
+    with pytest.raises(ModelUnavailable, match="broke off in the middle"):
+        next(stream_)
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("finish", "mend"), [("stop", "ask again"), ("length", "max_tokens"), ("content_filter", "other words")]
+)
+def test_an_empty_answer_is_no_answer(endpoint, finish, mend):
+    endpoint.answers(lambda request: stream([], finish=finish))
+    with pytest.raises(ModelUnavailable, match=mend):
+        said(a_model(endpoint))
+
+
+def test_a_silent_server_is_given_up_after_the_time_out_and_not_asked_again(endpoint):
+    release = threading.Event()
+    endpoint.answers(lambda request: (release.wait(20), stream(["late"]))[1])
+    with pytest.raises(ModelUnavailable, match=r"said nothing for 0.3 s"):
+        said(a_model(endpoint, timeout=0.3))
+    release.set()
+    assert len(endpoint.asked) == 1
+
+
+def test_silence_in_the_middle_is_given_up_too(endpoint):
+    release = threading.Event()
+
+    def half():
+        yield event(delta={"content": "Bread"})
+        release.wait(20)
+
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=half()))
+    stream_ = a_model(endpoint, timeout=1.5).stream(PROMPT, max_tokens=5)
+    assert next(stream_) == "Bread"
+    with pytest.raises(ModelUnavailable, match=r"said nothing for 1.5 s"):
+        next(stream_)
+    release.set()
+
+
+def test_stop_is_heard_while_the_server_is_silent(endpoint):
+    asked, release = threading.Event(), threading.Event()
+
+    def silent(request):
+        asked.set()
+        release.wait(30)
+        return stream(["late"])
+
+    endpoint.answers(silent)
+    assert said(a_model(endpoint, timeout=60), stop=asked.is_set) == []
+    release.set()
+
+
+def test_stop_is_heard_between_two_tries(endpoint):
+    endpoint.answers(failure(500))
+    assert said(a_model(endpoint, first_backoff=1000.0), stop=lambda: len(endpoint.asked) > 0) == []
+
+
+def test_nobody_there_says_which_setting_to_correct(new_site):
+    gone = new_site()
+    gone.close()
+    with pytest.raises(ModelUnavailable, match="TWIN_OPENAI_BASE_URL") as caught:
+        said(a_model(Endpoint(gone), retries=1))
+    assert caught.value.retry
+
+
+def test_check_names_the_models_there_are(endpoint):
+    assert "tiny at http" in a_model(endpoint).check()
+    with pytest.raises(ModelUnavailable, match=r"has no model huge; it has tiny: set TWIN_LANGUAGE_MODEL"):
+        OpenAIModel("huge", base_url=endpoint.url).check()
+    assert endpoint.asked == []
+
+
+def test_check_asks_for_a_token_where_no_models_are_listed(new_site):
+    site = new_site()
+    endpoint = Endpoint(site)
+    site.remove("/v1/models")
+    assert "answers" in a_model(endpoint).check()
+    assert endpoint.asked[0]["max_tokens"] == 1
+
+
+def test_check_of_a_server_that_refuses_says_so(new_site):
+    site = new_site()
+    endpoint = Endpoint(site)
+    site.page("/v1/models", "{}", status=401, media="application/json")
+    with pytest.raises(ModelUnavailable, match="HTTP 401"):
+        a_model(endpoint).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [("", {}, "needs a model"), ("x", {"base_url": "ftp://x"}, "BASE_URL"), ("x", {"timeout": 0.0}, "TIMEOUT")],
+)
+def test_wrong_settings_are_named(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        OpenAIModel(name, **{"base_url": "http://127.0.0.1:1/v1"} | options)

@@ -1,0 +1,128 @@
+"""How well each retrieval setting finds the right passage in the real articles, and where "nothing found" begins."""
+
+import tempfile
+from pathlib import Path
+
+from llm_engineering.domain.ports import Embedder, VectorReader
+from llm_engineering.features.config import FeatureConfig
+from llm_engineering.features.ingest import build_features
+from llm_engineering.inference.config import RetrievalConfig
+from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
+from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
+from llm_engineering.inference.evaluation.golden import golden_set
+from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
+from llm_engineering.inference.retrieve import open_index, search_all
+from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
+from llm_engineering.infrastructure.rerankers import MaxSimReranker
+from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
+from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
+from tools.bench.corpus import ABSENT, ARTICLES, articles
+from tools.bench.result import Bar, Benchmark
+
+MODEL = "all-MiniLM-L6-v2"
+
+# What nobody writes about in the articles.
+OFF_TOPIC = (
+    "How long does sourdough bread have to rise?",
+    "What is the capital of Mongolia?",
+    "Who won the football world cup in 1998?",
+    "How do I repot an orchid without hurting its roots?",
+    "Which tax form does a farmer need?",
+    "What did Napoleon eat before the battle of Waterloo?",
+    "How do I change the tyre of a bicycle?",
+    "Can cats eat tomatoes?",
+    "What is the best time to visit Patagonia?",
+    "How high is Mount Kilimanjaro?",
+    "Why does my washing machine smell?",
+    "How is parmesan cheese aged?",
+    "What are the symptoms of the measles?",
+    "Which key is Beethoven's ninth symphony in?",
+    "How do I knit a sock heel?",
+    "When do swallows migrate to Africa?",
+    "What is the penalty for speeding in Norway?",
+    "How do I get red wine out of a carpet?",
+    "Who painted the ceiling of the Sistine Chapel?",
+    "How many players are in a volleyball team?",
+    "What is a good stretch for lower back pain?",
+    "How do volcanoes form islands?",
+    "Which wood is best for a cutting board?",
+    "How do I prune apple trees in winter?",
+    "What is the plot of Romeo and Juliet?",
+    "How much sleep does a newborn need?",
+    "What language is spoken in Paraguay?",
+    "How do I tie a bowline knot?",
+    "Why is the sea salty?",
+    "How do I bleed a radiator?",
+)
+
+
+def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
+    """Choose the best setting on one half of the articles, and measure it on the other."""
+    if not ARTICLES.exists():
+        return Benchmark(name="quality", skipped=ABSENT)
+    config = config or RetrievalEvaluationConfig()
+    embedder = SentenceTransformerEmbedder(MODEL)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        warehouse, _ = open_sqlite(home / "warehouse.db")
+        warehouse.put(articles())
+        vectors = EdgeVectorStore(home / "vectors")
+        build_features(warehouse=warehouse, embedder=embedder, vectors=vectors, config=FeatureConfig())
+        warehouse.close()
+        reader = open_index(vectors, embedder=embedder)
+        report = evaluate_retrieval(
+            reader=reader,
+            embedder=embedder,
+            scratch=EdgeVectorStore(home / "scratch"),
+            rerankers={"maxsim": MaxSimReranker(embedder, remember=config.chunks)},
+            config=config,
+        )
+        missed, let_through = at_threshold(reader, embedder, config)
+        reader.close()
+    return result(report, missed, let_through)
+
+
+def at_threshold(reader: VectorReader, embedder: Embedder, config: RetrievalEvaluationConfig) -> tuple[float, float]:
+    """Shares, at the configured `min_relevance`: of the titles and headings of the corpus that would be turned away,
+    and of off-topic questions that would not."""
+    _, golden = golden_set(reader.sample(), queries=config.queries, dropout=config.dropout, seed=config.seed)
+    inside = relevances([q.text for q in golden.queries if q.way in ("title", "heading")], reader, embedder)
+    outside = relevances(OFF_TOPIC, reader, embedder)
+    least = config.retrieval.min_relevance
+    return sum(one < least for one in inside) / len(inside), sum(one >= least for one in outside) / len(outside)
+
+
+def relevances(questions, reader: VectorReader, embedder: Embedder) -> list[float]:
+    dense = RetrievalConfig(bm25=False, candidates=1)
+    return [found.relevance for found in search_all(questions, embedder.embed(questions), reader=reader, config=dense)]
+
+
+def result(report: RetrievalReport, missed: float, let_through: float) -> Benchmark:
+    gain, sure = report.best_gain, report.of(report.best).gain
+    figures = {"chosen on one half": report.best, "golden set": f"{report.golden}, {report.questions}"}
+    figures["MRR@10 over dense, other half"] = f"{sure.value:+.3f} [{sure.low:+.3f}, {sure.high:+.3f}]"
+    figures |= {f"{name}": _line(report, name) for name in report.settings}
+    figures["at the configured min_relevance"] = (
+        f"{missed:.1%} of the corpus's own titles and headings are turned away, "
+        f"{let_through:.1%} of off-topic questions are not"
+    )
+    figures["evaluation"] = f"{report.seconds:.0f} s"
+    return Benchmark(
+        name="quality",
+        bars=(
+            Bar(what="MRR@10 of the chosen setting, over dense", value=100 * gain.value, unit="%", at_least=10),
+            Bar(what="lower end of its 95 % interval", value=100 * gain.low, unit="%", at_least=0),
+        ),
+        figures=figures,
+    )
+
+
+def _line(report: RetrievalReport, name: str) -> str:
+    """Chosen half, other half, then the other half's other measures and its gain."""
+    choose, other = report.of(name, half="choose"), report.of(name)
+    rest = ", ".join(f"{m} {other.measures[m].value:.3f}" for m in ("hit@1", "hit@5", "ndcg@10"))
+    return f"MRR@10 {_mrr(choose)} | {_mrr(other)} ({rest}; {other.gain.value:+.3f})"
+
+
+def _mrr(scores: Scores) -> str:
+    return f"{scores.measures['mrr@10'].value:.3f}"

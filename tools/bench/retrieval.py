@@ -1,0 +1,167 @@
+"""How long a question takes: embedding it, asking the engine with an author filter, and reading the hits again."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from llm_engineering.domain.answers import Understood
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
+from llm_engineering.domain.documents import Author, Kind
+from llm_engineering.domain.ids import content_hash, stable_id
+from llm_engineering.domain.ports import VectorReader
+from llm_engineering.inference.config import RetrievalConfig
+from llm_engineering.inference.retrieve import find_passages, open_index
+from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
+from llm_engineering.infrastructure.rerankers import MaxSimReranker
+from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
+from tools.bench.result import Bar, Benchmark
+
+MODEL = "all-MiniLM-L6-v2"
+SIZES = {10_000: 40.0, 100_000: 80.0}  # chunks -> milliseconds that 95 of 100 questions may take
+ENGINE = 5.0
+RERANKED = 250.0
+QUESTIONS = 200
+AUTHORS = 20
+WORDS = 20_000  # in the vocabulary, used as often as Zipf's law says
+PER_DOCUMENT = 20
+BATCH = 2_000
+
+
+def measure(sizes: dict[int, float] | None = None, questions: int = QUESTIONS) -> Benchmark:
+    """Made up chunks of about 180 words with unit vectors in random directions, by twenty authors."""
+    embedder = SentenceTransformerEmbedder(MODEL)
+    embedder.embed(["loaded before anything is timed"])
+    draw = Random(5)
+    words = [_word(i) for i in range(WORDS)]
+    weights = [1 / (i + 10) for i in range(WORDS)]
+    asked = [" ".join(draw.choices(words, weights, k=9)) + "?" for _ in range(questions)]
+    bars, figures = [], {}
+    for size, most in (sizes or SIZES).items():
+        with tempfile.TemporaryDirectory() as folder:
+            store = EdgeVectorStore(Path(folder) / "vectors")
+            _fill(store, embedder.spec, size, words, weights)
+            reader = open_index(store, embedder=embedder)
+            whole, engine, busy = _times(asked, reader, embedder)
+            again = _rerank_times(asked[:20], reader, embedder)
+            reader.close()
+        bars += [
+            Bar(what=f"{size:,} chunks: a question, p95", value=_p95(whole), unit="ms", at_most=most),
+            Bar(what=f"{size:,} chunks: its engine part, median", value=_median(engine), unit="ms", at_most=ENGINE),
+        ]
+        figures[f"{size:,} chunks"] = (
+            f"question median {_median(whole):.1f} ms ({busy:.1f} ms of processor time), "
+            f"engine p95 {_p95(engine):.1f} ms, "
+            f"MaxSim of 20 hits p95 {_p95(again):.0f} ms"
+        )
+    bars.append(Bar(what="MaxSim re-ranking of 20 hits, median", value=_median(again), unit="ms", at_most=RERANKED))
+    return Benchmark(name="retrieval", bars=tuple(bars), figures=figures)
+
+
+def _times(asked: Sequence[str], reader: VectorReader, embedder) -> tuple[list[float], list[float], float]:
+    """Milliseconds of each whole question and of its engine part (dense and BM25, filtered, payloads decoded), and
+    the processor's time per question, which says how busy the machine was with other things."""
+    config = RetrievalConfig(rerank="none")
+
+    def ask(question: str):
+        where = Where(author_id=_author(len(question)).id)
+        return find_passages(
+            Understood(queries=(question,), where=where), embedder=embedder, reader=reader, config=config
+        )
+
+    for question in asked[:10]:
+        ask(question)
+    whole, engine = [], []
+    busy = time.process_time()
+    for question in asked:
+        spent, found = _timed(lambda question=question: ask(question))
+        whole.append(spent)
+        engine.append(1000 * found.facts["seconds_searching"])
+    return whole, engine, 1000 * (time.process_time() - busy) / len(asked)
+
+
+def _rerank_times(asked: Sequence[str], reader: VectorReader, embedder) -> list[float]:
+    """Nothing is remembered, so every passage is embedded again."""
+    reranker = MaxSimReranker(embedder, remember=0)
+    config = RetrievalConfig(rerank="maxsim", rerank_top=20)
+    spent = []
+    for question in asked:
+        found = find_passages(
+            Understood(queries=(question,)), embedder=embedder, reader=reader, reranker=reranker, config=config
+        )
+        spent.append(1000 * found.facts["seconds_reranking"])
+    return spent[2:]
+
+
+def _timed(ask: Callable):
+    start = time.perf_counter()
+    found = ask()
+    return 1000 * (time.perf_counter() - start), found
+
+
+def _median(times: Sequence[float]) -> float:
+    return statistics.median(times)
+
+
+def _p95(times: Sequence[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1]
+
+
+# --- made up chunks ---
+
+
+def _word(i: int) -> str:
+    syllables = ("ka", "lo", "mi", "ter", "son", "ve", "ra", "du", "ning", "po", "li", "sha", "be", "cor")
+    name = ""
+    while True:
+        i, left = divmod(i, len(syllables))
+        name += syllables[left]
+        if not i:
+            return name
+
+
+def _author(i: int) -> Author:
+    return Author(name=f"Author {i % AUTHORS}")
+
+
+def _fill(store: EdgeVectorStore, embedding, size: int, words: Sequence[str], weights: Sequence[float]) -> None:
+    import numpy as np
+
+    rng, draw = np.random.default_rng(5), Random(6)
+    authors = [_author(i) for i in range(AUTHORS)]
+    with store.writer(IndexSpec(embedding=embedding)) as writer:
+        for at in range(0, size, BATCH):
+            rows = rng.standard_normal((min(BATCH, size - at), embedding.size), np.float32)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            chunks = [_chunk(at + i, authors, draw.choices(words, weights, k=180)) for i in range(len(rows))]
+            new = [EmbeddedChunk(*pair) for pair in zip(chunks, rows, strict=True)]
+            writer.replace(sorted({chunk.document_id for chunk in chunks}), new, [])
+        writer.checkpoint("made up")
+        writer.publish()
+
+
+def _chunk(i: int, authors: Sequence[Author], words: Sequence[str]) -> Chunk:
+    document, part = divmod(i, PER_DOCUMENT)
+    author, text = authors[document % AUTHORS], " ".join(words)
+    link = f"https://example.com/{document}"
+    document_id = stable_id("document", link)
+    return Chunk(
+        id=stable_id("chunk", document_id, str(part)),
+        document_id=document_id,
+        content_hash=content_hash(link),
+        link=link,
+        url=link,
+        title=f"Page {document} on {words[0]}",
+        author_id=author.id,
+        author_name=author.name,
+        kind=Kind.ARTICLE,
+        source="web_article",
+        headings=(f"Page {document}", words[1]),
+        text=text,
+        window=text,
+        start=part * 2000,
+        end=part * 2000 + len(text),
+        tokens=240,
+    )
