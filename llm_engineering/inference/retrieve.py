@@ -60,9 +60,10 @@ def open_index(vectors: VectorStore, *, embedder: Embedder) -> VectorReader:
 def retrieve(
     question: str, *, embedder: Embedder, reader: VectorReader, limit: int, where: Where | None = None
 ) -> list[Hit]:
-    """Best first, by meaning (dense) and by words (BM25), fused; without re-ranking."""
-    [vector] = embedder.embed([question])
-    return reader.search(vector=vector, text=question, where=where, limit=limit)
+    """Best first, by meaning (dense) and by words (BM25), fused as is the default; without re-ranking."""
+    config = RetrievalConfig(candidates=max(limit, RetrievalConfig().candidates))
+    [found] = search_all([question], embedder.embed([question]), reader=reader, where=where, config=config)
+    return found.hits[:limit]
 
 
 def find_passages(
