@@ -93,7 +93,8 @@ def _article(name: str, data: bytes) -> Page:
 
 def _rows(name: str, data: bytes, *, needed: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
     """Rows with their number in the file, keys in lower case without spaces. Notes above the header are passed over."""
-    csv.field_size_limit(len(data) + 1)  # an article may be longer than the 128 KiB that csv allows
+    # an article may be longer than the 128 KiB that csv allows; the limit is the whole process's, so it only grows
+    csv.field_size_limit(max(csv.field_size_limit(), len(data) + 1))
     reader = csv.reader(io.StringIO(_text(name, data), newline=""), strict=True)
     header: list[str] = []
     try:

@@ -1,5 +1,6 @@
 """LinkedIn: its data export in all its spellings, single posts through the browser, and walls that are never stored."""
 
+import csv
 import zipfile
 from datetime import UTC, datetime
 
@@ -77,6 +78,12 @@ def test_headers_are_known_in_any_spelling_and_below_notes(export):
     rows = 'Notes:\r\n"About this file, in words"\r\n\r\nshare commentary,DATE,Share Link\r\nHi,2024-01-02,https://linkedin.com/posts/a\r\n'
     [post] = read(export({"data/shares.CSV": b"\xef\xbb\xbf" + rows.encode()}))
     assert (post.body, post.published_at.day) == ("Hi", 2)
+
+
+def test_a_small_export_takes_nothing_from_others_who_read_csv(export):
+    before = csv.field_size_limit()
+    read(export({"Shares.csv": SHARES}))
+    assert csv.field_size_limit() >= before
 
 
 def test_an_export_in_utf_16_is_read(export):
