@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 HERE = Path(__file__).parent
-BACKGROUND = "body { background: #fff !important } body.dark { background: #0c0a09 !important }"  # Gradio's stays
+# Of the whole window, scroll bars included: Gradio sets it once, to what it was at first.
+BACKGROUND = """
+body { background: #fff !important } body.dark { background: #0c0a09 !important }
+html:has(body.dark) { color-scheme: dark }
+"""
 HEARTBEAT = "/gradio_api/heartbeat/"
 # All that the page itself asks for. What else Gradio can serve (files, uploads, a proxy, its own API) stays shut.
 ROUTES = (
