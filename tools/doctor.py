@@ -193,6 +193,12 @@ def embedder(settings: Settings) -> str:
     return f"{spec.model_id}, {spec.size} numbers, {spec.max_tokens} tokens, precision {settings.embedder_precision}"
 
 
+def model(settings: Settings) -> str:
+    from llm_engineering.bootstrap import build_embedder, build_language_model
+
+    return build_language_model(settings, build_embedder(settings)).check()
+
+
 def browser(settings: Settings) -> str:
     from llm_engineering.infrastructure.fetchers.chromium import find_browser
 
@@ -247,6 +253,7 @@ CHECKS = (
     Check("lock", lock),
     Check("embedder", embedder),
     Check("up to date", freshness),
+    Check("model", model),
     Check("zenml", zenml),
     Check("browser", browser, required=False),
     Check("git", git, required=False),

@@ -162,3 +162,15 @@ def test_the_table_marks_every_piece_and_counts_what_to_mend(monkeypatch, tmp_pa
 def test_examine_gives_its_findings_one_by_one():
     first = next(iter(examine(CHECKS)))
     assert first.piece == "settings"
+
+
+def test_a_model_server_that_is_down_is_broken_and_named(examined, monkeypatch):
+    monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "openai:any")
+    monkeypatch.setenv("TWIN_OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("TWIN_OPENAI_API_KEY", "my-secret")
+    code, found = examined()
+
+    assert code == 1
+    assert found["model"]["state"] == "broken"
+    assert "127.0.0.1:9" in found["model"]["found"]
+    assert "my-secret" not in json.dumps(found)
