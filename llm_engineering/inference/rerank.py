@@ -79,8 +79,9 @@ def shown(hit: Hit) -> Shown:
     return Shown(hit, chunk.window, before - at) if at >= 0 else Shown(hit, chunk.text, chunk.start)
 
 
-def collapsed(hits: Sequence[Hit], *, above: float) -> list[Shown]:
-    """Best first. What repeats a better one is dropped, and neighbours that overlap are joined into the better one.
+def collapsed(hits: Sequence[Hit], *, above: float, enough: int | None = None) -> list[Shown]:
+    """Best first, and no further than `enough` of them. What repeats a better one is dropped, and neighbours that
+    overlap are joined into the better one.
 
     Two texts repeat each other when they share more than `above` of their shingles (Jaccard; Broder, "On the
     resemblance and containment of documents", 1997). Joining never makes more than twice the longer window.
@@ -98,6 +99,8 @@ def collapsed(hits: Sequence[Hit], *, above: float) -> list[Shown]:
         else:
             kept.append(new)
             words.append(own)
+        if len(kept) == enough:
+            break
     return kept
 
 
@@ -127,8 +130,8 @@ def shingles(text: str) -> frozenset:
 
 def similarity(one: frozenset, other: frozenset) -> float:
     """Jaccard; 0 for two empty ones."""
-    union = len(one | other)
-    return len(one & other) / union if union else 0.0
+    common = len(one & other)
+    return common / (len(one) + len(other) - common) if common else 0.0
 
 
 # --- diversity ---

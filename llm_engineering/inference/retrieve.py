@@ -85,7 +85,8 @@ def find_passages(
         raise BadQuestion(f"limit is {limit}: ask for 1 to {MOST_PASSAGES} passages")
     config = config.model_copy(update={"candidates": max(config.candidates, 2 * wanted)})  # some repeat others
     ranked = rank(understood, embedder=embedder, reader=reader, reranker=reranker, config=config)
-    distinct = collapsed(ranked.hits, above=config.collapse_above)
+    enough = 3 * wanted if config.mmr else wanted  # diversity chooses among more
+    distinct = collapsed(ranked.hits, above=config.collapse_above, enough=enough)
     chosen = diverse(distinct, weight=config.mmr, count=wanted)
     passages = within_budget(chosen, budget=config.token_budget, count_tokens=embedder.count_tokens)
     facts = ranked.facts | {"distinct": len(distinct), "passages": len(passages)}

@@ -84,6 +84,11 @@ def test_texts_that_only_resemble_each_other_stay_two():
     assert len(collapsed([hit(1, 0.9, text=LONG), hit(2, 0.8, text=LONG + " and now for more")], above=0.9)) == 2
 
 
+def test_looking_ends_when_there_are_enough():
+    hits = [hit(1, 0.9, text=LONG), hit(2, 0.8, text=LONG), hit(3, 0.7), hit(4, 0.6)]
+    assert [one.hit.score for one in collapsed(hits, above=0.9, enough=2)] == [0.9, 0.7]
+
+
 TEXT = "".join(f"Sentence number {i} says something of its own about subject {i * i}. " for i in range(60))
 
 
