@@ -10,7 +10,7 @@ from steps.evaluate_retrieval import compare, evaluate, hold, page
 def evaluate_retrieval(config: RetrievalEvaluationConfig) -> None:
     """How good every retrieval setting is on this corpus, and whether the configured one got worse."""
     report = evaluate.submit(config=config, id="evaluate")
-    raise_if_red(settle({"evaluation": report}))
+    raise_if_red(settle({"evaluation": report}).red)
     comparison = compare(report=report, config=config)
     page(report=report, comparison=comparison)
-    raise_if_red(settle({"retrieval": hold.submit(comparison=comparison, id="hold")}))
+    raise_if_red(settle({"retrieval": hold.submit(comparison=comparison, id="hold")}).red)

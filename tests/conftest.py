@@ -1,6 +1,5 @@
 """What every test may ask for."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,13 @@ os.environ["ZENML_ANALYTICS_OPT_IN"] = "false"
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))  # test files are no package: what they share is imported by its own name
 pytest_plugins = ("mongo_server", "stores", "zenml_store")
+
+
+def pytest_collection_modifyitems(items):
+    """Browsers are heavy, and some tests count their processes: one at a time, however many workers there are."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(autouse=True)
@@ -46,25 +52,15 @@ def shared_corpus() -> Path:
 # --- a web site on loopback (tests/loopback.py) --------------------------------------------------------------
 
 
-def _loopback():
-    """Test files are no package, so this one is loaded by its place; `from loopback import Answer` then works too."""
-    if "loopback" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("loopback", ROOT / "tests" / "loopback.py")
-        sys.modules["loopback"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules["loopback"]
-
-
-_loopback()
-
-
 @pytest.fixture
 def new_site():
     """Makes loopback sites; they are closed after the test."""
+    from loopback import Site
+
     sites = []
 
     def make(**options):
-        sites.append(_loopback().Site(**options))
+        sites.append(Site(**options))
         return sites[-1]
 
     yield make

@@ -41,6 +41,14 @@ def failure(browser, url) -> SourceError:
     return caught.value
 
 
+def belongs_to(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is the browser itself (not one of its renderers), with its profile in that folder."""
+    line = process.info["cmdline"] or ()
+    return any(word.startswith(f"--user-data-dir={folder}") for word in line) and not any(
+        word.startswith("--type=") for word in line
+    )
+
+
 def processes() -> set[int]:
     """Of every browser and driver that this test process has started and that still runs."""
     found = set()
@@ -275,7 +283,7 @@ def test_a_browser_that_dies_on_a_page_twice_is_given_up_with_a_reason_and_leave
     assert site.hits("/") >= 2
     browser.close()
     browser.close()
-    assert processes() <= before
+    assert not [one for one in psutil.process_iter(["cmdline"]) if belongs_to(one, tmp_path)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -285,14 +293,15 @@ def test_closing_leaves_no_process_and_no_profile(site, tmp_path, monkeypatch):
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = processes()
     site.page("/", "<p>words")
     browser = SeleniumBrowser(allow_hosts=("127.0.0.1",), quiet_seconds=0.2)
     threads = threading.active_count()
     browser.get(site.url("/"))
-    assert processes() > before
+    [program] = [one for one in psutil.process_iter(["cmdline"]) if belongs_to(one, tmp_path)]
+    started = [program.parent(), program, *program.children(recursive=True)]  # its driver, itself, its renderers
+    assert len(started) > 3
     browser.close()
-    assert processes() <= before
+    assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() <= threads + 2, "its proxy has ended"
 
