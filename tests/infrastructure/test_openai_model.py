@@ -69,7 +69,9 @@ def test_tries_come_to_an_end(endpoint):
     assert len(endpoint.asked) == 2
 
 
-@pytest.mark.parametrize("wait", ["500", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)])
+@pytest.mark.parametrize(
+    "wait", ["500", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_long_retry_after_is_handed_on_instead_of_waited_out(endpoint, wait):
     endpoint.answers(failure(429, Retry_After=wait))
     with pytest.raises(ModelUnavailable) as caught:
