@@ -40,7 +40,9 @@ def test_passages_are_shown_with_title_headings_link_and_score():
     assert "https://example.com/0?ref=1" in result.output
     assert "Flour, water and salt make bread." in result.output
     [heading] = [line for line in result.output.splitlines() if line.startswith("1. ")]
-    assert 0 < float(heading.split()[-1]) <= 1  # fused scores are scaled to at most 1
+    with open_platform() as platform:
+        [hit] = ask("What makes bread?", platform, limit=1)
+    assert heading.split()[-1] == f"{hit.score:.3f}" == "0.989"
     assert "Crawling" not in result.output
 
 
