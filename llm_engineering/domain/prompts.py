@@ -28,11 +28,14 @@ class Prompt(Noun):
     """Everything a language model may use. A chat model reads `messages`; the extractive one reads the rest."""
 
     question: str
+    about: str = ""  # what was searched for, where that is not the question word for word
     passages: tuple[Passage, ...] = ()
     messages: tuple[Message, ...]
 
 
-def answer_prompt(question: str, passages: Sequence[Passage], history: Sequence[Message] = ()) -> Prompt:
+def answer_prompt(
+    question: str, passages: Sequence[Passage], history: Sequence[Message] = (), *, about: str = ""
+) -> Prompt:
     """System rules, the turns before, then the passages and the question. Passage texts must be neutralised already."""
     shown = "\n\n".join(
         PASSAGE.format(
@@ -49,7 +52,7 @@ def answer_prompt(question: str, passages: Sequence[Passage], history: Sequence[
         *history,
         Message(role=Role.USER, content=f"{shown}\n\nQuestion: {question.strip()}"),
     )
-    return Prompt(question=question, passages=tuple(passages), messages=messages)
+    return Prompt(question=question, about=about, passages=tuple(passages), messages=messages)
 
 
 UNDERSTAND_SYSTEM = """\

@@ -90,7 +90,8 @@ def _steps(question, embedder, reader, model, reranker, config, trace, today, st
     yield passages
     text = asked(question.text, config.understand)
     with trace.stage("answer", model=model.name, template=template_hash(), suspicious=suspicious) as facts:
-        prompt = answer_prompt(text, passages, kept_history(question.history, embedder, config.answer.history_tokens))
+        turns = kept_history(question.history, embedder, config.answer.history_tokens)
+        prompt = answer_prompt(text, passages, turns, about=understood.queries[0])
         facts["prompt"] = [message.model_dump(mode="json") for message in prompt.messages]
         written = _Writing(passages)
         try:

@@ -1,7 +1,7 @@
 """A question that leans on the turns before is made to stand alone."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llm_engineering.domain.answers import Message, Role
 from llm_engineering.domain.prose import content_words
@@ -45,15 +45,16 @@ def earlier_questions(history: Sequence[Message]) -> list[str]:
     return found
 
 
-def standing_alone(question: str, history: Sequence[Message]) -> str:
-    """The question, followed by the content words of the questions it leans on."""
+def standing_alone(question: str, history: Sequence[Message], *, about: Callable[[str], str] = str) -> str:
+    """What the question is `about`, followed by the content words of what those are about that it leans on."""
+    own = about(question) or question
     if not history or not leans(question):
-        return question
-    known = {word.stem for word in content_words(question)}
+        return own
+    known = {word.stem for word in content_words(own)}
     added: list[str] = []
-    for earlier in reversed(earlier_questions(history)):  # the one that stands alone has the subject
+    for earlier in map(about, reversed(earlier_questions(history))):  # the one that stands alone has the subject
         for word in content_words(earlier):
             if word.stem not in known and len(added) < MOST_WORDS:
                 known.add(word.stem)
                 added.append(earlier[word.start : word.end])
-    return f"{question} ({' '.join(added)})" if added else question
+    return f"{own} ({' '.join(added)})" if added else own

@@ -7,8 +7,9 @@ counts only as a whole, or where the words around it say that a person is meant 
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import chain
 from typing import NamedTuple
 
 from llm_engineering.domain.chunks import Facets
@@ -21,9 +22,13 @@ NEAR = 80  # characters around a name that say whether a person is meant
 SHORTEST_MISSPELT = 5  # letters; shorter words are each other's typos
 
 _WORDS = re.compile(r"[^\W\d_]+(?:[-.][^\W\d_]+)*")
-_SAYING = (
+_ELSEWHERE = (  # the verb stands before the name: "was schreibt Ann", "que dit Ann"
+    r"schreibt|schrieb|geschrieben|sagt|sagte|gesagt|meint|denkt|empfiehlt|erklärt|écrit|dit|pense|recommande|explique"
+)
+SAYING = (
     r"(?:say|write|think|recommend|suggest|explain|argue|claim|describe|mention|publish|believe|teach|advise|prefer|"
     r"compare|post|define|discuss)(?:e?s|e?d)?|said|wrote|written|thought|taught|published|discusses"
+    rf"|{_ELSEWHERE}"
 )
 _AFTER_BY = (
     r"\s*(?:$|[?.,;:!)]|\b(?:about|on|in|since|before|after|from|and|or|that|which|between|during|regarding|last|this|"
@@ -39,7 +44,7 @@ _MODIFIER = (
     r"linkedin|medium|github|substack|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?))"
 )
 _WRITTEN = re.compile(
-    rf"\b(?:{_SAYING}|articles?|posts?|essays?|repos?|repositor(?:y|ies)|code|anything|something|everything|stuff|shared|"
+    rf"\b(?:{SAYING}|articles?|posts?|essays?|repos?|repositor(?:y|ies)|code|anything|something|everything|stuff|shared|"
     r"what(?:['’]s|\s+is|\s+are|\s+was))\b",
     re.IGNORECASE,
 )
@@ -48,12 +53,16 @@ _HOW_TO = re.compile(
 )
 
 
+Span = tuple[int, int]
+
+
 class Recognised(NamedTuple):
-    """One filter: the fields of Where it sets, and how to speak of it."""
+    """One filter: the fields of Where it sets, how to speak of it, and where in the question it was read."""
 
     field: str  # author, kind, source or date
     values: dict[str, object]
     words: str
+    spans: tuple[Span, ...] = ()
 
 
 def recognise(question: str, facets: Facets, today: date) -> Iterator[Recognised]:
@@ -61,39 +70,43 @@ def recognise(question: str, facets: Facets, today: date) -> Iterator[Recognised
     dates = find_dates(question, today)
     undated = question[: dates.start] + " " * (dates.end - dates.start) + question[dates.end :] if dates else question
     if authors := find_authors(undated, facets.authors):
-        names = ", ".join(facets.authors[one] for one in authors)
-        yield Recognised("author", {"author_id": authors[0] if len(authors) == 1 else authors}, f"author {names}")
+        names = ", ".join(facets.authors[one] for one in sorted(authors))
+        yield _filter("author", "author_id", sorted(authors), names, authors.values())
     if kinds := find_kinds(undated):
-        words = " and ".join(kind.value for kind in kinds)
-        yield Recognised("kind", {"kind": kinds[0] if len(kinds) == 1 else kinds}, f"kind {words}")
+        yield _filter("kind", "kind", list(kinds), " and ".join(kind.value for kind in kinds), kinds.values())
     if sources := find_sources(undated, facets):
-        values = sources[0] if len(sources) == 1 else sources
-        yield Recognised("source", {"source": values}, f"source {', '.join(sources)}")
+        yield _filter("source", "source", list(sources), ", ".join(sources), sources.values())
     if dates:
-        yield Recognised("date", {"published_from": dates.from_, "published_to": dates.to}, f"date {dates.words}")
+        values = {"published_from": dates.from_, "published_to": dates.to}
+        yield Recognised("date", values, f"date {dates.words}", ((dates.start, dates.end),))
+
+
+def _filter(field: str, name: str, values: list, words: str, spans: Iterable[list[Span]]) -> Recognised:
+    value = values[0] if len(values) == 1 else tuple(values)
+    return Recognised(field, {name: value}, f"{field} {words}", tuple(chain.from_iterable(spans)))
 
 
 # --- authors ------------------------------------------------------------------------------------------------
 
 
-def find_authors(question: str, authors: dict[str, str]) -> tuple[str, ...]:
-    """Ids of the authors who are named, in the order of their ids; a name two authors share names neither."""
+def find_authors(question: str, authors: dict[str, str]) -> dict[str, list[Span]]:
+    """Ids of the authors who are named, and where; a name two authors share names neither."""
     words = [(match.group(), match.start(), match.end()) for match in _WORDS.finditer(question)]
-    found: set[str] = set()
+    found: dict[str, list[Span]] = {}
     taken: set[int] = set()
     for author_id, name in authors.items():
         size = len(_WORDS.findall(name))
         for at in range(len(words) - size + 1) if size > 1 else ():
             if _same_name([word for word, *_ in words[at : at + size]], _WORDS.findall(name)):
-                found.add(author_id)
+                found.setdefault(author_id, []).append((words[at][1], words[at + size - 1][2]))
                 taken.update(range(at, at + size))
     parts = _unambiguous(authors)
     for at, (word, start, end) in enumerate(words):
         if at in taken or not _person_meant(question, word, start, end):
             continue
         if author_id := _who(word, parts):
-            found.add(author_id)
-    return tuple(sorted(found))
+            found.setdefault(author_id, []).append((start, end))
+    return found
 
 
 def closest_author(name: str, authors: dict[str, str]) -> str | None:
@@ -150,15 +163,17 @@ def _person_meant(question: str, word: str, start: int, end: int) -> bool:
     before, after = question[max(0, start - NEAR) : start], question[end : end + NEAR]
     if re.match(rf"{MONTH}$", word, re.IGNORECASE) and not re.match(r"['’]", after):
         return False
-    saying = re.match(rf"\s+(?:(?:has|have|had|ever|also|once|really|first)\s+)*(?:{_SAYING})\b", after, re.IGNORECASE)
+    saying = re.match(rf"\s+(?:(?:has|have|had|ever|also|once|really|first)\s+)*(?:{SAYING})\b", after, re.IGNORECASE)
     asked = re.search(
         r"\b(?:does|did|do|has|had|would|what|how|why|where|when|which)\s+(?:[^\W\d_]+\s+)?$", before, re.IGNORECASE
     )
     if saying and (word[0].isupper() or asked):
         return True
+    if word[0].isupper() and re.search(rf"\b(?:{_ELSEWHERE}|was\s+hat|wie\s+hat)\s+$", before, re.IGNORECASE):
+        return True
     if re.search(r"\baccording\s+to\s+(?:[^\W\d_]+\s+)?$", before, re.IGNORECASE):
         return True
-    things = rf"(?:{_SAYING}|articles?|posts?|repos?|repositor(?:y|ies)|code|anything|something)"
+    things = rf"(?:{SAYING}|articles?|posts?|repos?|repositor(?:y|ies)|code|anything|something)"
     by = re.search(rf"\b(?:by|{things}\s+(?:by|from|of))\s+(?:[^\W\d_]+\s+)?$", before, re.IGNORECASE)
     if by and re.match(_AFTER_BY, after, re.IGNORECASE) and (word[0].isupper() or " by " in f" {by.group()}"):
         return True
@@ -174,33 +189,32 @@ def _plain(word: str) -> str:
 # --- kinds and sources --------------------------------------------------------------------------------------
 
 
-def find_kinds(question: str) -> tuple[Kind, ...]:
-    """Kinds the question asks to look in: "in his posts", "which articles …", "articles by Ann"."""
-    if re.search(r"\bblog\s+posts\b", question, re.IGNORECASE) and _looked_in(r"blog\s+posts", question):
-        return Kind.ARTICLE, Kind.POST
-    found = tuple(kind for kind, nouns in _NOUNS.items() if _looked_in(nouns, question))
-    if Kind.REPOSITORY not in found and re.search(
-        r"\bin\s+(?:his|her|their|your|my|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?)\s+code\b", question, re.IGNORECASE
-    ):
-        found += (Kind.REPOSITORY,)
+def find_kinds(question: str) -> dict[Kind, list[Span]]:
+    """Kinds the question asks to look in, and where it does: "in his posts", "which articles …", "articles by Ann"."""
+    if spans := _looked_in(r"blog\s+posts", question):
+        return {Kind.ARTICLE: spans, Kind.POST: []}
+    found = {kind: spans for kind, nouns in _NOUNS.items() if (spans := _looked_in(nouns, question))}
+    in_code = r"\bin\s+(?:his|her|their|your|my|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?)\s+code\b"
+    if Kind.REPOSITORY not in found and (match := re.search(in_code, question, re.IGNORECASE)):
+        found[Kind.REPOSITORY] = [match.span()]
     return found
 
 
-def _looked_in(nouns: str, question: str) -> bool:
+def _looked_in(nouns: str, question: str) -> list[Span]:
     places = (
         rf"\b(?:in|from|across|among|search|through|only){_MODIFIER}{{1,4}}\s+(?:{nouns})\b",
         rf"^\W*(?:which|what|show(?:\s+me)?|find(?:\s+me)?|list|any|give\s+me|are\s+there(?:\s+any)?){_MODIFIER}{{0,3}}\s+(?:{nouns})\b",
         rf"\b(?:{nouns})\s+(?:(?:written|published)\s+)?by\s+",
-        rf"[^\W\d_]['’]s?\s+(?:(?:recent|latest|newest|old|older|linkedin|medium|github|substack)\s+)?(?:{nouns})\b",
+        rf"(?<=[^\W\d_])['’]s?\s+(?:(?:recent|latest|newest|old|older|linkedin|medium|github|substack)\s+)?(?:{nouns})\b",
         rf"\b(?:in|from|search|only)\s+(?:{nouns})\s+(?:by|from|published|written|only)\b",
         rf"\b(?:{nouns})\s+only\b",
     )
-    return any(re.search(place, question, re.IGNORECASE) for place in places)
+    return [match.span() for place in places if (match := re.search(place, question, re.IGNORECASE))]
 
 
-def find_sources(question: str, facets: Facets) -> tuple[str, ...]:
-    """Sources of the index that the question names as the place where something was written."""
-    found = []
+def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
+    """Sources of the index that the question names as the place where something was written, and where it does."""
+    found: dict[str, list[Span]] = {}
     for source in sorted(facets.sources):
         name = r"[\s_-]?".join(map(re.escape, re.split(r"[_-]", source)))
         place = rf"\b(?:on|from|in|via)(?:\s+(?:the|his|her|their|my|your))?\s+{name}\b"
@@ -208,8 +222,8 @@ def find_sources(question: str, facets: Facets) -> tuple[str, ...]:
         for match in re.finditer(named, question, re.IGNORECASE):
             before = question[: match.start()]
             if _WRITTEN.search(before) and not _HOW_TO.search(before):
-                found.append(source)
+                found.setdefault(source, []).append(match.span())
         things = rf"\b{name}\s+(?:articles|posts|repos|repositories)\b"
-        if re.search(things, question, re.IGNORECASE) and not _HOW_TO.search(question):
-            found.append(source)
-    return tuple(dict.fromkeys(found))
+        if (match := re.search(things, question, re.IGNORECASE)) and not _HOW_TO.search(question):
+            found.setdefault(source, []).append(match.span())
+    return found

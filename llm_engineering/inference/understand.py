@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -16,7 +16,8 @@ from llm_engineering.domain.prompts import understand_prompt
 from llm_engineering.inference.config import UnderstandConfig
 from llm_engineering.inference.conversation import earlier_questions, leans, standing_alone
 from llm_engineering.inference.neutralise import spoken
-from llm_engineering.inference.recognise import Recognised, closest_author, recognise
+from llm_engineering.inference.recognise import Recognised, Span, closest_author, recognise
+from llm_engineering.inference.subject import subject
 
 ANSWER_TOKENS = 700  # for the model's JSON, a made-up answer included
 LONGEST_QUERY = 1_000  # characters of one query a model wrote
@@ -39,7 +40,8 @@ def understand(
     count: Callable[[Where], int] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Understood:
-    """`queries` begins with the standalone question.
+    """`queries` begins with what the question is about, standing alone: without what became a filter, and without
+    the words around it.
 
     The person's own `where` always holds; what is recognised in the words only adds fields it leaves open, and is
     dropped, with a note, where `count` says that nothing would be left. A language model is asked only for what the
@@ -54,17 +56,21 @@ def understand(
     if _needs_model(config, bool(history)):
         read = _ask(text, history, facets, model, config, notes, stop)
         by = model.name if model and read is not None else "rules"
-    queries = _queries(text, read or {}, config) if read is not None else ()
-    if not queries or (read is not None and not config.rewrite):
-        alone = standing_alone(text, history)
-        if alone != text:
-            notes.append(f"understood as a follow-up: searching {alone!r}")
-        queries = (alone, *queries[1:])
     where = question.where
     if config.filters:
         pieces = _pieces(text, earlier, facets, read or {}, today, notes)
         where = _narrowed(where, pieces, count, notes)
-    return Understood(queries=queries, where=where, by=by, notes=tuple(notes))
+
+    def about(words: str) -> str:
+        return subject(words, _held(recognise(words, facets, today), where) if config.filters else ())
+
+    queries = _queries(text, read or {}, config)
+    first = about(queries[0]) or queries[0]
+    if read is None or not config.rewrite:
+        first = standing_alone(text, history, about=about)
+        if earlier and first != (about(text) or text):
+            notes.append(f"understood as a follow-up: searching {first!r}")
+    return Understood(queries=(first, *queries[1:]), where=where, by=by, notes=tuple(notes))
 
 
 def asked(text: str, config: UnderstandConfig) -> str:
@@ -93,6 +99,13 @@ def _pieces(
     for one in _read_filters(read, facets):
         found.setdefault(one.field, one)
     return [found[field] for field in _FIELDS if field in found]
+
+
+def _held(pieces: Iterable[Recognised], where: Where | None) -> Iterator[Span]:
+    """Where the words stand that are a filter now; what was left out, or overruled, is still searched for."""
+    for piece in pieces:
+        if where and all(getattr(where, field) == value for field, value in piece.values.items() if value is not None):
+            yield from piece.spans
 
 
 def _narrowed(
