@@ -2,14 +2,18 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 from llm_engineering.domain.answers import Answer, Citation, Delta, Passage, Question, Understood
 from llm_engineering.domain.chunks import Chunk, Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
+from llm_engineering.infrastructure.api.desk import Desk
+from llm_engineering.infrastructure.api.limits import Limits
+from llm_engineering.infrastructure.api.metrics import Metrics
 from llm_engineering.infrastructure.api.service import Found, Piece, Readiness
+from llm_engineering.infrastructure.api.work import Workers
 
 TEXTS = (
     (
@@ -105,13 +109,15 @@ class MiniatureService:
         if not question.text.strip():
             raise BadQuestion("there is no question")
         self.asked.append(question)
+        whole = False
         try:
-            yield from self._events(question)
-        except GeneratorExit:
-            self.closed.set()
-            raise
+            yield from self._events(question, stop)
+            whole = True
+        finally:
+            if not whole or stop():
+                self.closed.set()
 
-    def _events(self, question: Question) -> Iterator:
+    def _events(self, question: Question, stop) -> Iterator:
         understood = Understood(queries=(question.text,), notes=("all authors",))
         yield understood
         if self.trouble and self.early:
@@ -122,8 +128,9 @@ class MiniatureService:
             if self.trouble:
                 raise self.trouble
             if self.hold and piece == self.pieces[0]:
-                while not self.go.wait(0.05):
-                    yield Delta(text="")  # so that it can be closed
+                while not self.go.wait(0.01):
+                    if stop():
+                        return
         quotes = ((1, "at headings first, then at paragraphs"), (2, "BM25 finds them"))
         yield Answer(
             text="".join(self.pieces),
@@ -150,6 +157,22 @@ class MiniatureService:
             self.book.add(feedback)
 
     def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def at_desk(service, **limits):
+    """The API's desk in front of the service, without a server."""
+    limits = Limits(**limits)
+    workers = Workers(
+        threads=limits.threads,
+        waiting=limits.waiting,
+        per_owner=limits.waiting_per_key,
+        patience=limits.client_seconds,
+    )
+    try:
+        yield Desk(service=service, workers=workers, limits=limits, metrics=Metrics(workers))
+    finally:
+        workers.close(20)
 
 
 def where_of(question: Question) -> Where:

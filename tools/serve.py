@@ -103,7 +103,7 @@ def build_app(
         origins=_listed(settings.api_origins),
         hosts=None if require_keys else LOOPBACK | {settings.api_host} | set(_listed(settings.api_hosts)),
     )
-    return mount_chat(app, service=service, facets=service.facets, titles=service.titles)
+    return mount_chat(app, facets=service.facets, titles=service.titles)
 
 
 def key_ring(settings: Settings) -> KeyRing:

@@ -1,21 +1,30 @@
 """The chat page in a real headless Chromium, served by a real server on loopback."""
 
+import asyncio
 import base64
 import json
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from chat_service import FACETS, TITLES, MiniatureService, served
 from chromium_page import chromium
+from loguru import logger
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import ModelUnavailable, StoreUnavailable
 from llm_engineering.infrastructure.api.app import create_app
 from llm_engineering.infrastructure.api.keys import KeyRing
+from llm_engineering.infrastructure.api.limits import Limits
 from llm_engineering.infrastructure.api.service import Piece, Readiness
 from llm_engineering.infrastructure.chat import mount_chat
 from llm_engineering.infrastructure.chat.mount import Chat
@@ -42,7 +51,7 @@ def one_service():
 @pytest.fixture(scope="module")
 def address(one_service):
     app = create_app(one_service)
-    mount_chat(app, service=one_service, facets=one_service.facets, titles=one_service.titles)
+    mount_chat(app, facets=one_service.facets, titles=one_service.titles)
     with served(app) as url:
         until(lambda: httpx.get(url).status_code == 200)
         yield url
@@ -306,18 +315,21 @@ def test_trouble_is_told_in_the_page_and_the_next_question_works(reader, service
 
 @browser
 def test_what_is_missing_is_told_before_anything_is_asked(reader, service):
+    def opens_with(css, words):
+        def look():  # more than once: readiness is believed for a second
+            reader.open()
+            return [one for one in reader.find(css) if words in one.text]
+
+        assert until(look)
+
     service.contents = Facets()
-    reader.open()
-    assert "poe run-etl" in reader.see("#welcome .card").text
+    opens_with("#welcome .card", "poe run-etl")
     service.readiness = Readiness(pieces=(Piece(name="embedder", ready=False, reason="it is still being loaded"),))
-    reader.open()
-    assert "embedder: it is still being loaded" in reader.see("#welcome .card").text
+    opens_with("#welcome .card", "embedder: it is still being loaded")
     service.readiness, service.contents = Readiness(pieces=()), StoreUnavailable("x")
-    reader.open()
-    assert "a store this server needs" in reader.see("#welcome [role=alert]").text
+    opens_with("#welcome [role=alert]", "a store this server needs")
     service.contents = FACETS
-    reader.open()
-    assert "Ada Example" in reader.see("#welcome .card").text
+    opens_with("#welcome .card", "Ada Example")
 
 
 # --- looks ---------------------------------------------------------------------------------------------------------
@@ -420,8 +432,8 @@ def guarded(tmp_path_factory):
     keys = KeyRing(tmp_path_factory.mktemp("keys") / "keys.json")
     key, secret = keys.add("readers")
     service = MiniatureService()
-    app = create_app(service, keys=keys, require_keys=True)
-    mount_chat(app, service=service, facets=service.facets, titles=service.titles)
+    app = create_app(service, keys=keys, require_keys=True, limits=Limits(threads=1, waiting=0))
+    mount_chat(app, facets=service.facets, titles=service.titles)
     with served(app) as url:
         until(lambda: httpx.get(url, auth=("", secret)).status_code == 200)
         yield url, secret, keys, key, service
@@ -442,11 +454,77 @@ def test_where_keys_are_required_the_page_is_no_open_door(guarded):
     assert service.asked == []
 
 
+class Tab:
+    """The page without a browser, as Gradio's script speaks to its server."""
+
+    def __init__(self, client, session: str) -> None:
+        self.client, self.session = client, session
+        config = client.get("/config").json()
+        ids = {one["props"].get("elem_id"): one["id"] for one in config["components"]}
+        self.ask_index = next(
+            one["id"] for one in config["dependencies"] if [ids["question"], "submit"] in one["targets"]
+        )
+
+    def ask(self, text: str) -> None:
+        data = [text, None, [], [], [], "", ""]
+        asked = {"data": data, "fn_index": self.ask_index, "session_hash": self.session}
+        self.client.post("/gradio_api/queue/join", json=asked).raise_for_status()
+
+    @contextmanager
+    def told(self):
+        """Line by line what the page is told, until it is closed."""
+        with self.client.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as told:
+            yield told.iter_lines()
+
+
+@contextmanager
+def held(service):
+    service.__init__()
+    service.hold = True
+    try:
+        yield
+    finally:
+        service.go.set()
+
+
+def test_a_full_server_tells_the_reader_so_and_the_api_sees_the_question_of_the_page(guarded):
+    url, secret, _, _, service = guarded
+    with held(service), httpx.Client(base_url=url, auth=("", secret), timeout=SECONDS) as client:
+        first, second = Tab(client, "first"), Tab(client, "second")
+        first.ask("First?")
+        with first.told() as lines:
+            next(line for line in lines if "where its author paused" in line)
+            refused = client.post("/rag", json={"question": "And by the API?"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_busy")
+            second.ask("Second?")
+            with second.told() as others:
+                next(line for line in others if "the server is busy; try again in a moment" in line)
+            service.go.set()
+            next(line for line in lines if "Keep both" in line)
+        metrics = client.get("/metrics").text
+    assert 'twin_answers_total{outcome="answered"} 1.0' in metrics
+    assert [one.text for one in service.asked] == ["First?"]
+
+
+def test_a_tab_that_is_closed_stops_the_model_also_when_it_is_silent(guarded):
+    url, secret, _, _, service = guarded
+    with held(service), httpx.Client(base_url=url, auth=("", secret), timeout=SECONDS) as client:
+        tab = Tab(client, "leaving")
+        tab.ask("How?")
+        with tab.told() as lines:
+            next(line for line in lines if "where its author paused" in line)
+        assert service.closed.wait(SECONDS)
+        until(lambda: 'twin_answers_total{outcome="abandoned"} 1.0' in client.get("/metrics").text)
+        service.hold = False
+        assert client.post("/rag", json={"question": "Is its thread free again?"}).status_code == 200
+
+
 @browser
 def test_with_a_key_the_page_works_and_without_it_no_more(guarded):
     from selenium.webdriver.common.keys import Keys
 
     url, secret, keys, key, service = guarded
+    service.__init__()
     token = base64.b64encode(f"reader:{secret}".encode()).decode()
     with chromium() as driver:
         driver.execute_cdp_cmd("Network.enable", {})
@@ -466,6 +544,32 @@ def test_with_a_key_the_page_works_and_without_it_no_more(guarded):
 # --- starting and stopping -----------------------------------------------------------------------------------------
 
 
+class Building:
+    """A page that is built when told so."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.begun, self.go = error, threading.Event(), threading.Event()
+
+    def __call__(self):
+        self.begun.set()
+        assert self.go.wait(SECONDS)
+        if self.error:
+            raise self.error
+        return Starlette(routes=[Route("/", PlainTextResponse("the page"))])
+
+
+@contextmanager
+def chat_of(build, *, loaded=True):
+    ready = asyncio.Event()
+    if loaded:
+        ready.set()
+    chat = Chat(build, after=ready.wait)
+    app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
+    with TestClient(app) as client:
+        yield client, lambda: client.portal.call(ready.set)
+        build.go.set()
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -474,41 +578,51 @@ def test_with_a_key_the_page_works_and_without_it_no_more(guarded):
     ],
 )
 def test_without_its_packages_the_page_says_so_and_the_rest_is_served(error, words):
-    from starlette.applications import Starlette
-    from starlette.routing import Route
-    from starlette.testclient import TestClient
-
-    def build():
-        raise error
-
-    chat = Chat(build)
-    app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
-    with TestClient(app) as client:
+    logged = []
+    sink = logger.add(logged.append, level="ERROR", format="{message}")
+    build = Building(error)
+    build.go.set()
+    with chat_of(build) as (client, _):
         answer = until(lambda: (found := client.get("/")) and words in found.text and found)
         assert answer.status_code == 503
+        assert "refresh" not in answer.headers, "it will not come"
+    logger.remove(sink)
+    assert str(error) in "".join(logged)
 
 
-def test_while_the_page_is_built_it_says_so_and_looks_again():
-    import threading
+def test_a_page_whose_own_start_fails_says_so():
+    class Failing(Building):
+        def __call__(self):
+            return Starlette(lifespan=self.failing)
 
-    from starlette.applications import Starlette
-    from starlette.routing import Route
-    from starlette.testclient import TestClient
+        @asynccontextmanager
+        async def failing(self, app):
+            raise ZeroDivisionError
+            yield
 
-    held = threading.Event()
+    with chat_of(Failing()) as (client, _):
+        until(lambda: "could not be built" in client.get("/").text)
 
-    def build():
-        held.wait(SECONDS)
-        raise ImportError("no gradio")
 
-    chat = Chat(build)
-    app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
-    with TestClient(app) as client:
+def test_the_page_is_built_when_it_is_asked_for_and_the_models_are_loaded():
+    build = Building()
+    with chat_of(build, loaded=False) as (client, load):
         answer = client.get("/")
-        assert (answer.status_code, answer.headers["refresh"]) == (503, "5")
-        assert "being prepared" in answer.text
-        held.set()
-        until(lambda: "not installed" in client.get("/").text)
+        assert (answer.status_code, answer.headers["refresh"]) == (503, "1")
+        assert "is starting" in answer.text
+        assert not build.begun.is_set()
+        load()
+        assert build.begun.wait(SECONDS)
+        assert "being prepared" in client.get("/").text
+        build.go.set()
+        until(lambda: client.get("/").text == "the page")
+
+
+def test_nobody_who_does_not_look_at_the_page_pays_for_it():
+    build = Building()
+    with chat_of(build) as (client, _):
+        client.portal.call(asyncio.sleep, 0)
+    assert not build.begun.is_set()
 
 
 SERVER = """
@@ -519,7 +633,7 @@ from chat_service import MiniatureService
 from llm_engineering.infrastructure.api.app import create_app
 from llm_engineering.infrastructure.chat import mount_chat
 service = MiniatureService()
-app = mount_chat(create_app(service), service=service, facets=service.facets)
+app = mount_chat(create_app(service), facets=service.facets)
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=250)
 """
 

@@ -1,20 +1,23 @@
 """The chat page without a browser: what it shows is escaped, what it searches is what was chosen, trouble is told."""
 
+import asyncio
+from contextlib import aclosing
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
-from chat_service import FACETS, PASSAGES, MiniatureService, chunk
+from chat_service import FACETS, PASSAGES, MiniatureService, at_desk, chunk
 
-from llm_engineering.domain.answers import Answer, Citation, Message, Passage, Understood
+from llm_engineering.domain.answers import Answer, Citation, Delta, Message, Passage, Question, Understood
 from llm_engineering.domain.chunks import Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable, StoreUnavailable
 from llm_engineering.infrastructure.api.errors import Trouble
 from llm_engineering.infrastructure.api.service import Piece, Readiness
 from llm_engineering.infrastructure.chat.filters import choices, chosen, example_question, some_titles
-from llm_engineering.infrastructure.chat.shown import answer_html, error_html, marked_html, question_html, source_html
-from llm_engineering.infrastructure.chat.talk import LONGEST, TURNS, remembered, talk, whole
+from llm_engineering.infrastructure.chat.passages import passage_html
+from llm_engineering.infrastructure.chat.shown import answer_html, error_html, question_html, source_html
+from llm_engineering.infrastructure.chat.talk import LONGEST, TURNS, remembered, talk, telling, whole
 from llm_engineering.infrastructure.chat.welcome import empty_html, greeting_html, not_ready_html
 
 
@@ -114,14 +117,60 @@ def test_a_source_without_title_or_date_shows_its_link():
     assert "None" not in seen.text
 
 
-def test_what_is_cited_is_marked():
-    def cite(start, end):
-        return Citation(passage=1, quote="x", start=start, end=end)
+def marked(text, *quotes, **fields):
+    cited = [Citation(passage=1, quote=q, start=(at := text.index(q)), end=at + len(q)) for q in quotes]
+    return passage_html(passage(text, **fields), cited)
 
-    assert marked_html("a <b> c", [cite(2, 5)]) == "a <mark>&lt;b&gt;</mark> c"
-    assert marked_html("abcdef", [cite(0, 3), cite(2, 4), cite(5, 6)]) == "<mark>abcd</mark>e<mark>f</mark>"
-    assert marked_html("abc", [cite(2, 99), cite(3, 3)]) == "ab<mark>c</mark>"
-    assert marked_html("abc", []) == "abc"
+
+def test_what_is_cited_is_marked():
+    assert marked("a bc d", "bc") == "<p>a <mark>bc</mark> d</p>\n"
+    assert marked("abcdef", "abc", "cd", "f") == "<p><mark>abcd</mark>e<mark>f</mark></p>\n"
+    assert marked("one two. three", "one two.") == "<p><mark>one two.</mark> three</p>\n"
+    assert marked("abc") == "<p>abc</p>\n"
+    beyond = [Citation(passage=1, quote="x", start=start, end=end) for start, end in ((2, 99), (3, 3), (-5, 0))]
+    assert passage_html(passage("abc"), beyond) == "<p>ab<mark>c</mark></p>\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("# A *heading*\n\nand **bold `code`** text", {"em", "strong", "code", "p"}),
+        ("1. one\n2. two\n\n- three\n  - four", {"ol", "ul", "li"}),
+        ("```python\ndef f(x):\n    return x < 1\n```\n\n    more(code)", {"pre", "code"}),
+        ("| a | b |\n|---|---|\n| c | d |\n\n> said", {"table", "td", "blockquote"}),
+        ("see [the *paper*](https://evil.example/paper) and _that_, snake_case", {"em"}),
+        ("क्षि न 你好 شكرا, it's 3.5 %", {"p"}),
+    ],
+)
+def test_a_marked_passage_is_formatted_as_it_is_unmarked(text, tags):
+    unmarked, wholly = marked(text), marked(text, text)
+    assert wholly.replace("<mark>", "").replace("</mark>", "") == unmarked
+    assert tags <= set(Seen(unmarked).tags)
+    outside = "".join(part.partition("</mark>")[2] for part in f"</mark>{wholly}".split("<mark>"))
+    assert not any(letter.isalpha() for letter in Seen(outside).text), "every word of it is marked"
+
+
+def test_a_quotation_that_runs_over_paragraphs_is_marked_in_each():
+    html = marked("One two.\n\n- three **four**\n- five", "two.\n\n- three **four**")
+    assert [part.partition("</mark>")[0] for part in html.split("<mark>")[1:]] == ["two.", "three", "four"]
+
+
+def test_code_of_a_repository_stays_code_and_its_readme_is_markdown():
+    text = "# what it does\ndef f():\n    return '<b>'"
+    code = {"kind": Kind.REPOSITORY, "link": "https://github.com/a/b/blob/HEAD/f.py"}
+    assert marked(text, "what it", **code) == (
+        "<pre><code># <mark>what it</mark> does\ndef f():\n    return &#x27;&lt;b&gt;&#x27;</code></pre>"
+    )
+    assert "heading" in marked(text, **(code | {"link": "https://github.com/a/b/blob/HEAD/README.md"}))
+
+
+@pytest.mark.parametrize("text", ["\ue000a\ue001", "\ue001<b>\ue000", "a\ud800b", "\x00"])
+def test_characters_that_stand_for_marks_mark_nothing(text):
+    html = marked(text)
+    assert "mark>" not in html
+    assert "<b>" not in html
+    assert not {"\ue000", "\ue001"} & set(html)
+    html.encode()
 
 
 def test_what_was_removed_or_looks_like_instructions_is_said():
@@ -228,29 +277,40 @@ def test_the_greeting_names_authors_and_sizes():
 # --- talking -------------------------------------------------------------------------------------------------------
 
 
-def told(service, text="How?", history=(), where=lambda: None, clock=None):
-    ticks = iter(range(10_000))
-    return list(
-        talk(text, history=history, where=where, service=service, turn="1", clock=clock or (lambda: next(ticks)))
-    )
+def told(service, text="How?", history=(), where=lambda: None):
+    async def talked():
+        async with at_desk(service) as desk:
+            return [one async for one in talk(text, history=history, where=where, desk=desk, owner=None, turn="1")]
+
+    return asyncio.run(talked())
 
 
 def test_the_answer_grows_and_ends_whole():
-    steps = told(MiniatureService())
+    ticks = iter(range(1000))
+    asked = MiniatureService().answer(Question(text="How?"))
+    steps = list(telling(asked, lambda: False, turn="1", clock=lambda: next(ticks)))
     texts = [Seen(step.html).text for step in steps]
-    assert "Reading the question" in texts[0]
     assert any("Reading 3 passages" in text for text in texts)
     growing = [text for text in texts if "Cut a text" in text]
-    assert len(growing) >= 3
+    assert len(growing) == 4
+    assert all("Cut along the grain" in text for text in growing), "its sources are there from the beginning"
     assert steps[-1].answer.trace_id == "trace-1"
     assert all(step.answer is None for step in steps[:-1])
     assert "<mark>" in steps[-1].html
 
 
+def test_the_question_is_shown_at_once_and_with_every_step():
+    steps = told(MiniatureService(), "How & why?")
+    assert "Reading the question" in steps[0].html
+    assert all(step.html.startswith(question_html("How & why?")) for step in steps)
+    assert steps[-1].answer.trace_id == "trace-1"
+
+
 def test_many_small_pieces_are_not_shown_one_by_one():
     service = MiniatureService()
     service.pieces = tuple("x" for _ in range(1000))
-    assert len(told(service, clock=lambda: 1.0)) < 10
+    steps = telling(service.answer(Question(text="How?")), lambda: False, turn="1", clock=lambda: 1.0)
+    assert len(list(steps)) < 10
 
 
 def test_history_and_filters_go_along():
@@ -298,14 +358,80 @@ def test_trouble_is_told_in_the_turn_and_what_was_written_stays(trouble, words, 
         assert hidden not in seen.text
 
 
+def test_text_that_was_not_shown_yet_is_shown_when_the_model_fails():
+    def events():
+        yield from (Delta(text="first "), Delta(text="second"))
+        raise ModelUnavailable("gone")
+
+    steps = telling(events(), lambda: False, turn="1", clock=lambda: 1.0)
+    assert "second" not in next(steps).html
+    assert "first second" in next(steps).html
+    with pytest.raises(ModelUnavailable):
+        next(steps)
+
+
 def test_who_leaves_stops_the_model():
+    async def left(service):
+        async with at_desk(service) as desk:
+            async with aclosing(talk("How?", history=(), where=lambda: None, desk=desk, owner=None, turn="1")) as steps:
+                async for step in steps:
+                    if "Cut a text" in step.html:
+                        break
+            assert await asyncio.to_thread(service.closed.wait, 20)
+            return desk.metrics.text(service.ready()).decode()
+
     service = MiniatureService()
     service.hold = True
-    talking = talk("How?", history=(), where=lambda: None, service=service, turn="1")
-    while "Cut a text" not in next(talking).html:
-        pass
-    talking.close()
-    assert service.closed.is_set()
+    assert 'twin_answers_total{outcome="abandoned"} 1.0' in asyncio.run(left(service))
+
+
+# --- the bounds of the API -----------------------------------------------------------------------------------------
+
+
+def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
+    async def tried(service):
+        async with at_desk(service, threads=1, waiting=0) as desk:
+            asking = {"history": (), "where": lambda: None, "desk": desk, "owner": None, "turn": "1"}
+            async with aclosing(talk("First?", **asking)) as first:
+                while not (await anext(first)).written:
+                    pass
+                refused = [one async for one in talk("Second?", **asking)]
+                assert "the server is busy; try again in a moment" in Seen(refused[-1].html).text
+                service.go.set()
+                assert [one async for one in first][-1].answer
+            metrics = desk.metrics.text(service.ready()).decode()
+            assert 'twin_answers_total{outcome="answered"} 1.0' in metrics
+            assert 'twin_answers_total{outcome="failed"} 1.0' in metrics
+            assert "twin_tokens_total" in metrics
+
+    service = MiniatureService()
+    service.hold = True
+    asyncio.run(tried(service))
+    assert [one.text for one in service.asked] == ["First?"]
+
+
+def test_an_answer_that_takes_too_long_is_told_on_the_page():
+    async def tried(service):
+        async with at_desk(service, answer_seconds=0.2) as desk:
+            steps = talk("How?", history=(), where=lambda: None, desk=desk, owner=None, turn="1")
+            return [one async for one in steps][-1].html
+
+    service = MiniatureService()
+    service.hold = True
+    text = Seen(asyncio.run(tried(service))).text
+    assert "no complete answer within 0.2 seconds" in text
+
+
+def test_a_server_that_is_being_stopped_takes_no_question_of_the_page():
+    async def tried(service):
+        async with at_desk(service) as desk:
+            assert await asyncio.to_thread(desk.workers.close, 5)
+            steps = talk("How?", history=(), where=lambda: None, desk=desk, owner=None, turn="1")
+            return [one async for one in steps][-1].html
+
+    service = MiniatureService()
+    assert "the server is being stopped; try again soon" in asyncio.run(tried(service))
+    assert service.asked == []
 
 
 def test_a_conversation_is_remembered_for_a_while():

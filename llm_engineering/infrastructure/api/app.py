@@ -1,7 +1,6 @@
 """The API: OpenAI's chat completions and the platform's own routes, over any `Service`. See docs/serve.md."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -32,11 +31,13 @@ def create_app(
 ) -> "FastAPI":
     """`hosts`: the names this server answers to, None for any. `origins`: whose pages may call it from a browser.
 
-    `service` is loaded in the background when the server starts, and closed when it ends.
+    `service` is loaded in the background when the server starts, and closed when it ends. `app.state.desk` is where it
+    is asked, for what else is served here.
     """
     from fastapi import FastAPI
 
     from llm_engineering.infrastructure.api import routes
+    from llm_engineering.infrastructure.api.desk import Desk
     from llm_engineering.infrastructure.api.gate import Gate
     from llm_engineering.infrastructure.api.metrics import Metrics
     from llm_engineering.infrastructure.api.openapi import describe
@@ -49,10 +50,12 @@ def create_app(
         per_owner=limits.waiting_per_key,
         patience=limits.client_seconds,
     )
+    metrics = Metrics(workers)
+    desk = Desk(service=service, workers=workers, limits=limits, metrics=metrics)
 
     @asynccontextmanager
     async def life(_: "FastAPI") -> AsyncIterator[None]:
-        threading.Thread(target=service.load, name="load", daemon=True).start()
+        desk.load()
         saving = asyncio.create_task(_save_now_and_then(allowance))
         try:
             yield
@@ -60,12 +63,12 @@ def create_app(
             saving.cancel()
             ended = await asyncio.to_thread(workers.close, limits.drain_seconds)
             await asyncio.to_thread(allowance.save)
-            if ended:  # else a thread still uses it, and the process ends anyway
+            if ended and desk.loaded.is_set():  # else a thread still uses it, and the process ends anyway
                 await asyncio.to_thread(service.close)
 
     app = FastAPI(title="LLM Twin", version="1", description=ABOUT, lifespan=life, redirect_slashes=False)
-    metrics = Metrics(workers)
-    routes.register(app, routes.Desk(service=service, workers=workers, limits=limits, metrics=metrics))
+    app.state.desk = desk
+    routes.register(app, desk)
     describe(app, require_keys=require_keys)
     app.add_middleware(
         Gate,

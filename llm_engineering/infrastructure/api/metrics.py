@@ -1,13 +1,8 @@
 """What Prometheus may scrape: requests, times, the queue, tokens, answers and the index."""
 
-from typing import TYPE_CHECKING
-
 from llm_engineering.domain.answers import Answer
 from llm_engineering.infrastructure.api.service import Readiness
 from llm_engineering.infrastructure.api.work import Workers
-
-if TYPE_CHECKING:
-    pass
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -1,109 +1,22 @@
 """The routes. Each takes what was asked apart, has the work done off the event loop, and shows what came of it."""
 
-import asyncio
 import secrets
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, Question, Understood
+from llm_engineering.domain.answers import Answer, Delta, Feedback, Understood
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.infrastructure.api import openai_schema as openai
 from llm_engineering.infrastructure.api import shown, sse
+from llm_engineering.infrastructure.api.desk import Desk, owner_of
 from llm_engineering.infrastructure.api.errors import INVALID, SERVER, Trouble, trouble_of, trouble_with_fields
-from llm_engineering.infrastructure.api.limits import Limits
-from llm_engineering.infrastructure.api.metrics import MEDIA_TYPE, Metrics
+from llm_engineering.infrastructure.api.metrics import MEDIA_TYPE
 from llm_engineering.infrastructure.api.openapi import PROBE, answers
-from llm_engineering.infrastructure.api.service import Event, Piece, Readiness, Service
-from llm_engineering.infrastructure.api.work import Workers
+from llm_engineering.infrastructure.api.service import Event
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
-
-T = TypeVar("T")
-READY_HOLDS = 1.0  # seconds for which one look at the pieces is believed
-
-
-@dataclass(kw_only=True)
-class Desk:
-    """Where a request is worked on: the service behind its bounded threads."""
-
-    service: Service
-    workers: Workers
-    limits: Limits
-    metrics: Metrics
-    started: int = field(default_factory=lambda: int(time.time()))
-    _look: "asyncio.Future[Readiness] | None" = None
-    _looked: float = 0.0
-
-    async def ask(self, request: "Request", question: Question, **options: Any) -> Answer:
-        """The whole answer. The model is stopped when the client leaves."""
-        return await sse.unless_client_leaves(self._whole(_owner(request), question, options), request.receive)
-
-    async def _whole(self, owner: str | None, question: Question, options: dict[str, Any]) -> Answer:
-        async with aclosing(self.events(owner, question, last_only=True, **options)) as events:
-            async for event in events:
-                if isinstance(event, Answer):
-                    return event
-        raise RuntimeError("the service ended without an answer")
-
-    async def events(
-        self, owner: str | None, question: Question, *, last_only: bool = False, **options: Any
-    ) -> AsyncGenerator[Event, None]:
-        """What the service tells on its way to an answer, counted for the metrics."""
-        shown.check_context(question, characters=self.limits.context_characters)
-
-        def start(stop: Callable[[], bool]) -> Iterator[Event]:
-            told = self.service.answer(question, stop=stop, **options)
-            return _answers_only(told, stop) if last_only else told
-
-        outcome = self.metrics.abandoned
-        try:
-            async with aclosing(self.workers.stream(start, owner=owner, seconds=self.limits.answer_seconds)) as events:
-                async for event in events:
-                    if isinstance(event, Answer):
-                        self.metrics.answered(event)
-                        outcome = None
-                    yield event
-        except (LLMTwinError, Trouble):
-            outcome = self.metrics.failed
-            raise
-        finally:
-            if outcome:
-                outcome()
-
-    async def blocking(self, request: "Request", work: Callable[[], T]) -> T:
-        running = self.workers.run(work, owner=_owner(request), seconds=self.limits.answer_seconds)
-        return await sse.unless_client_leaves(running, request.receive)
-
-    async def readiness(self) -> Readiness:
-        """Looked at in a thread that questions do not use, one at a time, and believed for a second."""
-        if self._look is None or (self._look.done() and time.monotonic() - self._looked > READY_HOLDS):
-            self._look, self._looked = asyncio.ensure_future(asyncio.to_thread(self.service.ready)), time.monotonic()
-        done, _ = await asyncio.wait({self._look}, timeout=self.limits.ready_seconds)
-        if done:
-            return self._look.result()
-        reason = f"nothing was heard for {self.limits.ready_seconds:g} seconds: a store may hang"
-        return Readiness(pieces=(Piece(name="service", ready=False, reason=reason),))
-
-
-def _answers_only(events: Iterator[Event], stop: Callable[[], bool]) -> Iterator[Event]:
-    """Spares the event loop the pieces nobody will see."""
-    try:
-        for event in events:
-            if stop():
-                return
-            if isinstance(event, Answer):
-                yield event
-    finally:
-        events.close()
-
-
-def _owner(request: "Request") -> str | None:
-    key = getattr(request.state, "key", None)
-    return key.id if key else None
 
 
 def register(app: "FastAPI", desk: Desk) -> None:
@@ -133,7 +46,7 @@ def _own_routes(app: "FastAPI", desk: Desk) -> None:
         options = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
         if not asked.stream:
             return _json(shown.rag_answer(await desk.ask(request, asked.as_question(), **options)))
-        return await _streamed(request, _rag_events(desk.events(_owner(request), asked.as_question(), **options)))
+        return await _streamed(request, _rag_events(desk.events(owner_of(request), asked.as_question(), **options)))
 
     @app.post(
         "/feedback", tags=["ask"], summary="Say what you think of an answer", status_code=201,
@@ -161,7 +74,7 @@ def _openai_routes(app: "FastAPI", desk: Desk) -> None:
         if not asked.stream:
             answer = await desk.ask(request, question, **options)
             return _json(openai.completion(answer, asked, chat_id=chat_id))
-        events = desk.events(_owner(request), question, **options)
+        events = desk.events(owner_of(request), question, **options)
         return await _streamed(request, _chat_chunks(events, asked, openai.Chunks(asked, chat_id=chat_id)))
 
     @app.get(

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second: nginx must not collect the pieces
 STILL_THERE = b": still there\n\n"
 
@@ -24,15 +24,17 @@ def event(data: Any, name: str | None = None) -> bytes:
     return head + b"data: " + as_json(data) + b"\n\n"
 
 
-async def with_signs_of_life(pieces: AsyncGenerator[bytes, None], *, every: float) -> AsyncGenerator[bytes, None]:
-    """A comment whenever nothing came for `every` seconds, so that no proxy on the way hangs up."""
-    following: asyncio.Task[bytes] | None = None
+async def with_signs_of_life(
+    pieces: AsyncGenerator[T, None], *, every: float, sign: S = STILL_THERE
+) -> AsyncGenerator[T | S, None]:
+    """`sign` whenever nothing came for `every` seconds: no proxy on the way hangs up, and who has left is noticed."""
+    following: asyncio.Task[T] | None = None
     try:
         while True:
             following = following or asyncio.ensure_future(_next(pieces))
             done, _ = await asyncio.wait({following}, timeout=every)
             if not done:
-                yield STILL_THERE
+                yield sign
                 continue
             task, following = following, None
             try:
@@ -46,7 +48,7 @@ async def with_signs_of_life(pieces: AsyncGenerator[bytes, None], *, every: floa
         await pieces.aclose()
 
 
-async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes:
+async def _next(pieces: AsyncGenerator[T, None]) -> T:
     return await anext(pieces)
 
 

@@ -10,6 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
+from loguru import logger
+
+from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.infrastructure.api.errors import RATE, SERVER, Trouble
 
 T = TypeVar("T")
@@ -32,20 +35,23 @@ class Job(Generic[T]):
         self._room.release()
 
     def run(self, patience: float) -> None:
-        """In a worker's thread. Gives up when nobody takes a result for `patience` seconds."""
+        """In a worker's thread. Gives up when nobody takes a result for `patience` seconds: TimeoutError there."""
         if self.stopped.is_set():
             return
         results: Iterator[T] | None = None
         try:
             results = self.start(self.stopped.is_set)
             for result in results:
-                if not self._room.acquire(timeout=patience) or self.stopped.is_set():
-                    self.stopped.set()
+                if not self._room.acquire(timeout=patience):
+                    raise TimeoutError  # for whoever begins to take results again
+                if self.stopped.is_set():
                     return
                 self._give(result)
             self._give(_END)
         except Exception as error:  # carried to whoever waits for the results, and raised there
             self._give(error)
+            if self.stopped.is_set() and not isinstance(error, LLMTwinError):
+                logger.opt(exception=error).error("a bug in an answer that nobody waits for any more")
         finally:
             if hasattr(results, "close"):
                 results.close()
@@ -81,7 +87,7 @@ class Workers:
         self._lock = threading.Lock()
         self._inside: set[Job] = set()
         self._owners: Counter[str] = Counter()
-        self._running = 0
+        self._running, self._closed = 0, False
         self._typical = 1.0  # seconds a job takes, smoothed; for Retry-After
         self._free = threading.Condition(self._lock)
         for number in range(threads):
@@ -128,6 +134,10 @@ class Workers:
     def _admit(self, job: Job) -> None:
         with self._lock:
             wait = min(60, max(1, math.ceil(len(self._inside) * self._typical / self._threads)))
+            if self._closed:
+                raise Trouble(
+                    503, "the server is being stopped; try again soon", type=SERVER, code="stopping", retry_after=wait
+                )
             if len(self._inside) >= self._room:
                 raise Trouble(
                     503, "the server is busy; try again in a moment", type=SERVER, code="server_busy", retry_after=wait
@@ -152,6 +162,8 @@ class Workers:
                 self._running += 1
             try:
                 job.run(self._patience)
+            except Exception:  # while it was closed; this thread is needed for others
+                logger.exception("a bug at the end of an answer")
             finally:
                 with self._lock:
                     self._running -= 1
@@ -168,8 +180,9 @@ class Workers:
         self._free.notify_all()
 
     def close(self, seconds: float) -> bool:
-        """Stop what runs, and wait that long for it to end; whether it did."""
+        """Take nothing more, stop what runs, and wait that long for it to end; whether it did."""
         with self._lock:
+            self._closed = True
             for job in self._inside:
                 job.stop()
         for _ in range(self._threads):

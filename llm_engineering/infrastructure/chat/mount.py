@@ -1,9 +1,9 @@
-"""Puts the page into the API's application, without making the API wait for Gradio, which takes seconds to import."""
+"""Puts the page into the API's application, which never waits for Gradio: importing it takes seconds."""
 
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from llm_engineering.domain.chunks import Facets
-from llm_engineering.infrastructure.api.service import Service
 from llm_engineering.infrastructure.chat.page import Page
 
 if TYPE_CHECKING:
@@ -48,19 +47,21 @@ ROUTES = (
 def mount_chat(
     app: "FastAPI",
     *,
-    service: Service,
     facets: Callable[[], Facets],
     titles: Callable[[int], Sequence[str]] = lambda limit: (),
 ) -> "FastAPI":
-    """Adds the page to `app`, the same, whose routes stay as they are.
+    """Adds the page to `app` (of `create_app`), the same, whose routes stay as they are.
 
     `facets` says what the index holds (for the filters), `titles(limit)` gives titles from it (for the examples).
     Whoever may reach `app` may use the page, so the API's gate guards it too: with keys required, the browser asks
-    for one. The page is built in the background when the app starts; until then `/` says so.
+    for one. What it asks goes through the API's desk: the same bounds, times and metrics hold for it.
+
+    The page is built when it is first asked for, and not before the models are loaded; until then `/` says so.
     """
     from starlette.routing import Route
 
-    chat = Chat(lambda: built(Page(service=service, facets=facets, titles=titles)))
+    desk = app.state.desk
+    chat = Chat(lambda: built(Page(desk=desk, facets=facets, titles=titles)), after=desk.loaded.wait)
     for path, methods in ROUTES:
         app.router.routes.append(Route(path, chat, methods=list(methods), include_in_schema=False))
     before = app.router.lifespan_context
@@ -111,11 +112,11 @@ def built(page: Page) -> "FastAPI":
 class Chat:
     """An ASGI application: the page once it is built; before, a note that looks again by itself."""
 
-    def __init__(self, build: Callable[[], Any]) -> None:
-        self._build = build
+    def __init__(self, build: Callable[[], Any], *, after: Callable[[], Awaitable[Any]]) -> None:
+        self._build, self._after = build, after
         self._app: Any = None
-        self._note = ("The chat page is being prepared …", 5)
-        self._ending = asyncio.Event()
+        self._note = ("The server is starting …", 1)
+        self._wanted, self._ending = asyncio.Event(), asyncio.Event()
         self._parked: set[asyncio.Task] = set()
 
     @asynccontextmanager
@@ -133,26 +134,35 @@ class Chat:
 
     async def _run(self, closed: asyncio.Event) -> None:
         """Build the page, then hold its own lifespan open, in one task, until the end."""
-        building, ended = asyncio.create_task(asyncio.to_thread(self._build)), asyncio.create_task(closed.wait())
+        building, ended = asyncio.create_task(self._built()), asyncio.create_task(closed.wait())
         await asyncio.wait((building, ended), return_when=asyncio.FIRST_COMPLETED)
-        if not building.done():
-            return  # ended before it was built; its thread ends by itself
         try:
+            if not building.done():
+                building.cancel()  # its thread, if there is one, ends by itself
+                return
             app = building.result()
+            async with app.router.lifespan_context(app):
+                self._app = app
+                await ended
         except ImportError as error:
-            logger.warning("no chat page: {}. Install the group `ui`: poetry install --with ui", error)
+            logger.error("no chat page: {}. Install the group `ui`: poetry install --with ui", error)
             self._note = ("There is no chat page here: its packages are not installed (the group “ui”).", 0)
-            return
         except Exception:  # the API goes on without its page
             logger.exception("the chat page could not be built")
             self._note = ("The chat page could not be built; the server's log says why.", 0)
-            return
-        async with app.router.lifespan_context(app):
-            self._app = app
-            await ended
+        finally:
+            ended.cancel()
+
+    async def _built(self) -> Any:
+        """What takes seconds of all the processor's time waits until it keeps nobody from an answer."""
+        await self._after()
+        self._note = ("The chat page is being prepared …", 1)
+        await self._wanted.wait()
+        return await asyncio.to_thread(self._build)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._app is None:
+            self._wanted.set()
             await self._still_building(scope, receive, send)
         elif scope["path"].startswith(HEARTBEAT):
             await self._heartbeat(scope, receive, send)

@@ -1,6 +1,7 @@
 """The page itself. Gradio is imported when it is built; nothing it shows is fetched from anywhere else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,16 +10,18 @@ from loguru import logger
 from llm_engineering.domain.answers import Answer, Feedback, Message
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError
-from llm_engineering.infrastructure.api.errors import trouble_of
-from llm_engineering.infrastructure.api.service import Service
+from llm_engineering.infrastructure.api import sse
+from llm_engineering.infrastructure.api.desk import Desk, owner_of
+from llm_engineering.infrastructure.api.errors import Trouble, trouble_of
 from llm_engineering.infrastructure.chat.filters import choices, chosen, example_question
 from llm_engineering.infrastructure.chat.shown import error_html
 from llm_engineering.infrastructure.chat.talk import remembered, talk, whole
 from llm_engineering.infrastructure.chat.welcome import empty_html, greeting_html, not_ready_html
 
 EXAMPLES = 4
-AT_ONCE = 8  # questions from the page worked on at once; further ones wait in Gradio's queue
-QUEUE = 64
+AT_ONCE = 200  # events that Gradio takes care of at once; how many are worked on, the desk says
+QUEUE = 200  # further ones that Gradio lets wait
+LISTENS = 1.0  # seconds after which Gradio notices that a reader has left, also while nothing is written
 KEPT = 30  # turns shown
 READERS = 500  # whose conversations are held; the one unused for longest goes first
 FORGOTTEN = 6 * 3600  # seconds after which an unused conversation goes
@@ -43,9 +46,10 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What the events of the page do. Each returns or yields updates by component."""
+    """What the events of the page do. Each returns or yields updates by component. They run on the event loop, and all
+    that blocks goes through `desk`. `owner` is the id of the reader's key."""
 
-    service: Service
+    desk: Desk
     facets: Callable[[], Facets]
     titles: Callable[[int], Sequence[str]]
     parts: dict[str, Any] = field(default_factory=dict)  # the components, by name
@@ -58,7 +62,8 @@ class Page:
             self._lay_out(gr)
             self._wire(gr, blocks)
         blocks.state_session_capacity = READERS
-        blocks.queue(max_size=QUEUE, default_concurrency_limit=AT_ONCE, api_open=False)
+        blocks.max_threads = AT_ONCE
+        blocks.queue(max_size=QUEUE, default_concurrency_limit=None, api_open=False)
         return blocks
 
     def _lay_out(self, gr: Any) -> None:
@@ -120,36 +125,53 @@ class Page:
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         everything = list(put.values())
         rest = [put[name] for name in ("conversation", "authors", "kinds", "sources", "since", "until")]
-        asking = [put["question"].submit(self.ask, [put["question"], *rest], everything, **quiet)]
+
+        # Gradio gives the request to a parameter with this annotation
+        async def ask(request: gr.Request, *given: Any) -> AsyncGenerator[dict[Any, Any], None]:
+            async with aclosing(self.ask(owner_of(request), *given)) as updates:
+                async for update in updates:
+                    yield update
+
+        async def up(request: gr.Request, conversation: Conversation) -> dict[Any, Any]:
+            return await self.rate(owner_of(request), conversation, True)
+
+        async def down(request: gr.Request, conversation: Conversation) -> dict[Any, Any]:
+            return await self.rate(owner_of(request), conversation, False)
+
+        async def comment(request: gr.Request, text: str, conversation: Conversation) -> dict[Any, Any]:
+            return await self.comment(owner_of(request), text, conversation)
+
+        async def greet(request: gr.Request) -> dict[Any, Any]:
+            return await self.greet(owner_of(request))
+
+        asking = [put["question"].submit(ask, [put["question"], *rest], everything, **quiet)]
         for number in range(EXAMPLES):
             button = put[f"example{number}"]
-            asking.append(button.click(self.ask, [button, *rest], everything, **quiet))
+            asking.append(button.click(ask, [button, *rest], everything, **quiet))
         stopped = put["question"].stop(None, cancels=asking, api_visibility="private")
         stopped.then(self.stop, [put["conversation"]], everything, **quiet)  # once nothing is written any more
-        put["up"].click(lambda told: self.rate(told, True), [put["conversation"]], everything, **quiet)
-        put["down"].click(lambda told: self.rate(told, False), [put["conversation"]], everything, **quiet)
-        put["comment"].submit(self.comment, [put["comment"], put["conversation"]], everything, **quiet)
+        put["up"].click(up, [put["conversation"]], everything, **quiet)
+        put["down"].click(down, [put["conversation"]], everything, **quiet)
+        put["comment"].submit(comment, [put["comment"], put["conversation"]], everything, **quiet)
         put["theme"].click(None, js="() => window.twinToggleTheme()", api_visibility="private")
-        blocks.load(self.greet, None, everything, **quiet)
+        blocks.load(greet, None, everything, **quiet)
 
     # --- events -------------------------------------------------------------------------------------------------
 
-    def greet(self) -> dict[Any, Any]:
+    async def greet(self, owner: str | None) -> dict[Any, Any]:
         """What there is to ask about; or what is missing, and what to run."""
         import gradio as gr
 
         put = self.parts
+        readiness = await self.desk.readiness()
+        if not readiness.ready:
+            return {put["welcome"]: not_ready_html(readiness)}
         try:
-            readiness = self.service.ready()
-            if not readiness.ready:
-                return {put["welcome"]: not_ready_html(readiness)}
-            facets = self.facets()
-            if not facets.kinds:
-                return {put["welcome"]: empty_html()}
-            titles = self.titles(EXAMPLES)
-        except LLMTwinError as error:
-            logger.warning("the chat page could not look into the index: {}", error)
-            return {put["welcome"]: error_html(trouble_of(error).message)}
+            facets, titles = await self.desk.work(owner, lambda: (self.facets(), self.titles(EXAMPLES)))
+        except (LLMTwinError, Trouble) as error:
+            return {put["welcome"]: _told("look into the index", error)}
+        if not facets.kinds:
+            return {put["welcome"]: empty_html()}
         authors, kinds, sources = choices(facets)
         return {
             put["welcome"]: greeting_html(facets),
@@ -163,7 +185,9 @@ class Page:
             },
         }
 
-    def ask(self, text: str, conversation: Conversation, *filters: Any) -> Iterator[dict[Any, Any]]:
+    async def ask(
+        self, owner: str | None, text: str, conversation: Conversation, *filters: Any
+    ) -> AsyncGenerator[dict[Any, Any], None]:
         import gradio as gr
 
         text = whole(text)
@@ -178,15 +202,19 @@ class Page:
                 put["commenting"]: gr.update(visible=False),
                 put["thanks"]: "",
             }
-            for told in talk(
+            turn = talk(
                 text,
                 history=talking.history,
                 where=lambda: chosen(*filters),
-                service=self.service,
+                desk=self.desk,
+                owner=owner,
                 turn=str(talking.turns),
-            ):
-                talking = replace(talking, now=told.html, answer=told.answer)
-                yield {put["now"]: told.html, put["conversation"]: talking}
+            )
+            async with aclosing(sse.with_signs_of_life(turn, every=LISTENS, sign=None)) as telling:
+                async for told in telling:
+                    if told is not None:
+                        talking = replace(talking, now=told.html, answer=told.answer)
+                    yield {put["now"]: talking.now, put["conversation"]: talking}
         if talking.answer is not None:
             history = remembered(talking.history, text, talking.answer)
             yield {
@@ -195,7 +223,7 @@ class Page:
             }
         yield {put["question"]: gr.update(submit_btn="Ask", stop_btn=False)}
 
-    def stop(self, conversation: Conversation) -> dict[Any, Any]:
+    async def stop(self, conversation: Conversation) -> dict[Any, Any]:
         """The question was cancelled; what was written so far stays."""
         import gradio as gr
 
@@ -208,11 +236,11 @@ class Page:
             put["conversation"]: replace(conversation, now=now),
         }
 
-    def rate(self, conversation: Conversation, thumbs_up: bool) -> dict[Any, Any]:
+    async def rate(self, owner: str | None, conversation: Conversation, thumbs_up: bool) -> dict[Any, Any]:
         import gradio as gr
 
         put, rated = self.parts, replace(conversation, thumbs_up=thumbs_up)
-        thanks = self._store(rated, "")
+        thanks = await self._store(owner, rated, "")
         return {
             put["conversation"]: rated,
             put["thanks"]: thanks,
@@ -222,29 +250,32 @@ class Page:
             put["down"]: gr.update(variant="secondary" if thumbs_up else "primary"),
         }
 
-    def comment(self, text: str, conversation: Conversation) -> dict[Any, Any]:
+    async def comment(self, owner: str | None, text: str, conversation: Conversation) -> dict[Any, Any]:
         import gradio as gr
 
         put = self.parts
-        thanks = self._store(conversation, text)
+        thanks = await self._store(owner, conversation, text)
         return {put["thanks"]: thanks, put["commenting"]: gr.update(visible="failed" in thanks)}
 
-    def _store(self, conversation: Conversation, comment: str) -> str:
+    async def _store(self, owner: str | None, conversation: Conversation, comment: str) -> str:
         """Stored at the first click, and once more with the comment; who reads them takes the last of an answer."""
         answer = conversation.answer
         if answer is None or conversation.thumbs_up is None:
             return error_html("there is no answer to judge: ask first")
+        thought = Feedback(
+            trace_id=answer.trace_id,
+            thumbs_up=conversation.thumbs_up,
+            comment=whole(comment)[:10_000],
+            question=conversation.question[:100_000],
+            answer=answer.text[:100_000],
+        )
         try:
-            self.service.feedback(
-                Feedback(
-                    trace_id=answer.trace_id,
-                    thumbs_up=conversation.thumbs_up,
-                    comment=whole(comment)[:10_000],
-                    question=conversation.question[:100_000],
-                    answer=answer.text[:100_000],
-                )
-            )
-        except LLMTwinError as error:
-            logger.warning("feedback was not stored: {}", error)
-            return error_html(trouble_of(error).message)
+            await self.desk.work(owner, lambda: self.desk.service.feedback(thought))
+        except (LLMTwinError, Trouble) as error:
+            return _told("store what a reader thinks", error)
         return '<p class="thanks" role="status">Thank you, that is stored.</p>'
+
+
+def _told(what: str, error: LLMTwinError | Trouble) -> str:
+    logger.warning("the chat page could not {}: {}", what, error)
+    return error_html((error if isinstance(error, Trouble) else trouble_of(error)).message)

@@ -3,17 +3,17 @@
 import re
 from collections.abc import Sequence
 from functools import cache
-from html import escape
 from typing import Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.answers import Answer, Citation, Passage, Understood
+from llm_engineering.infrastructure.chat.passages import passage_html, plain
 
 _CITED = re.compile(r"\[(\d{1,3})\]")
 
 
 def question_html(text: str) -> str:
-    return f'<div class="turn asked"><p>{_plain(text)}</p></div>'
+    return f'<div class="turn asked"><p>{plain(text)}</p></div>'
 
 
 def waiting_html(understood: Understood | None, passages: Sequence[Passage] | None) -> str:
@@ -27,22 +27,29 @@ def waiting_html(understood: Understood | None, passages: Sequence[Passage] | No
     return f'<div class="turn answered"><p class="doing">{doing}<span class="dots"></span></p></div>'
 
 
-def answer_html(turn: str, text: str, passages: Sequence[Passage], answer: Answer | None = None) -> str:
-    """`turn` makes the ids of this answer's sources unique. Without `answer` it is still being written."""
+def answer_html(
+    turn: str, text: str, passages: Sequence[Passage], answer: Answer | None = None, *, sources: str | None = None
+) -> str:
+    """`turn` makes the ids of this answer's sources unique. Without `answer` it is still being written; `sources` are
+    those of `sources_html`, when they are there already."""
     body = _markdown().render(text, {"turn": turn, "numbers": {one.number for one in passages}})
-    citations = answer.citations if answer else ()
-    suspicious = set(answer.suspicious_passages) if answer else set()
-    sources = "".join(source_html(turn, one, citations, suspicious=one.number in suspicious) for one in passages)
     return (
         f'<div class="turn answered{"" if answer else " writing"}"><div class="text">{body}</div>'
-        + (f'<h3 class="sources">Sources</h3><ol class="sources">{sources}</ol>' if sources else "")
+        + (sources_html(turn, passages, answer) if sources is None else sources)
         + (_notes(answer) if answer else "")
         + "</div>"
     )
 
 
+def sources_html(turn: str, passages: Sequence[Passage], answer: Answer | None = None) -> str:
+    citations = answer.citations if answer else ()
+    suspicious = set(answer.suspicious_passages) if answer else set()
+    shown = "".join(source_html(turn, one, citations, suspicious=one.number in suspicious) for one in passages)
+    return f'<h3 class="sources">Sources</h3><ol class="sources">{shown}</ol>' if shown else ""
+
+
 def error_html(message: str) -> str:
-    told = f"<strong>That did not work.</strong> <span>{_plain(message)}</span>"
+    told = f"<strong>That did not work.</strong> <span>{plain(message)}</span>"
     return f'<div class="turn failed" role="alert">{told}</div>'
 
 
@@ -61,30 +68,12 @@ def source_html(turn: str, passage: Passage, citations: Sequence[Citation], *, s
     return (
         f'<li id="{_anchor(turn, passage.number)}" class="{"cited" if cited else "unused"}">'
         f'<details><summary><span class="number">{passage.number}</span>'
-        f'<span class="title">{_plain(title)}</span> <span class="facts">{_plain(facts)}</span>'
+        f'<span class="title">{plain(title)}</span> <span class="facts">{plain(facts)}</span>'
         "</summary>"
-        + (f'<p class="place">{_plain(place)}</p>' if place else "")
-        + f'<blockquote>{marked_html(passage.text, cited)}</blockquote>{warning}<p class="link">{_link(chunk.url)}</p>'
+        + (f'<p class="place">{plain(place)}</p>' if place else "")
+        + f'<blockquote>{passage_html(passage, cited)}</blockquote>{warning}<p class="link">{_link(chunk.url)}</p>'
         "</details></li>"
     )
-
-
-def marked_html(text: str, citations: Sequence[Citation]) -> str:
-    """The passage, escaped, with what was quoted from it in <mark>. Overlapping quotes become one."""
-    spans: list[tuple[int, int]] = []
-    for start, end in sorted((one.start, one.end) for one in citations):
-        start, end = max(0, start), min(len(text), end)
-        if start >= end:
-            continue
-        if spans and start <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
-        else:
-            spans.append((start, end))
-    pieces, done = [], 0
-    for start, end in spans:
-        pieces += [_plain(text[done:start]), "<mark>", _plain(text[start:end]), "</mark>"]
-        done = end
-    return "".join((*pieces, _plain(text[done:])))
 
 
 def _notes(answer: Answer) -> str:
@@ -96,9 +85,9 @@ def _notes(answer: Answer) -> str:
             f"{removed} {'citation' if removed == 1 else 'citations'} could not be verified in the sources and "
             f"{'was' if removed == 1 else 'were'} left out"
         )
-    shown = "".join(f"<li>{_plain(note)}</li>" for note in notes)
-    model = f"answered by {_plain(answer.model)}" if answer.model else ""
-    trace = f"trace {_plain(answer.trace_id)}" if answer.trace_id else ""
+    shown = "".join(f"<li>{plain(note)}</li>" for note in notes)
+    model = f"answered by {plain(answer.model)}" if answer.model else ""
+    trace = f"trace {plain(answer.trace_id)}" if answer.trace_id else ""
     return (
         f'<ul class="notes">{shown}</ul>' if shown else ""
     ) + f'<p class="trace">{" · ".join(filter(None, (model, trace)))}</p>'
@@ -109,18 +98,14 @@ def _link(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return _plain(url)
+        return plain(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return _plain(url)
-    return f'<a href="{_plain(url)}" target="_blank" rel="noopener noreferrer nofollow">{_plain(url)}</a>'
+        return plain(url)
+    return f'<a href="{plain(url)}" target="_blank" rel="noopener noreferrer nofollow">{plain(url)}</a>'
 
 
 def _anchor(turn: str, number: int) -> str:
-    return f"source-{_plain(turn)}-{number}"
-
-
-def _plain(text: str) -> str:
-    return escape(text.encode("utf-8", "replace").decode())
+    return f"source-{plain(turn)}-{number}"
 
 
 @cache
@@ -141,4 +126,4 @@ def _text_with_citations(renderer, tokens, at, options, env) -> str:
             return found[0]
         return f'<a class="cite" href="#{_anchor(env["turn"], number)}" aria-label="source {number}">{number}</a>'
 
-    return _CITED.sub(cited, _plain(tokens[at].content))
+    return _CITED.sub(cited, plain(tokens[at].content))
