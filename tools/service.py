@@ -10,7 +10,7 @@ from typing import TypeVar
 from loguru import logger
 
 from llm_engineering.bootstrap import Platform, build_reranker
-from llm_engineering.domain.answers import Delta, Feedback, Question
+from llm_engineering.domain.answers import Answer, Feedback, Question
 from llm_engineering.domain.chunks import Chunk, Facets, Hit, Search, Where
 from llm_engineering.domain.errors import EmbeddingMismatch, LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import IndexInfo, LanguageModel, VectorReader
@@ -96,13 +96,14 @@ class TwinService:
             trace=self._platform.tracer.start("answer"),
             stop=stop,
         )
+        began = time.monotonic()
         try:
             for step in steps:
-                yield step
-                if isinstance(step, Delta):
+                if isinstance(step, Answer) and step.passages:  # without, the model was not asked
                     watch.spoke()
+                yield step
         except ModelUnavailable as error:
-            watch.failed(error)
+            watch.failed(error, began)
             raise
         finally:
             steps.close()
@@ -216,7 +217,7 @@ class _ModelWatch:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self._reason: str | None = "it was not looked at yet"
-        self._looked = 0.0
+        self._looked = self._spoke = 0.0
         self._lock = Lock()
 
     def piece(self) -> Piece:
@@ -227,18 +228,21 @@ class _ModelWatch:
         return Piece(name="language model", ready=not self._reason, reason=self._reason or "")
 
     def look(self) -> None:
+        began = time.monotonic()
         try:
             self.model.check()
-            self._reason = None
+            self.spoke()
         except ModelUnavailable as error:
-            self._reason = trouble_of(error).message
-        self._looked = time.monotonic()
+            self.failed(error, began)
 
     def spoke(self) -> None:
         self._reason, self._looked = None, time.monotonic()
+        self._spoke = self._looked
 
-    def failed(self, error: ModelUnavailable) -> None:
-        self._reason, self._looked = trouble_of(error).message, time.monotonic()
+    def failed(self, error: ModelUnavailable, began: float) -> None:
+        """What was begun then could not be done; that says nothing where the model has spoken since."""
+        if self._spoke <= began:
+            self._reason, self._looked = trouble_of(error).message, time.monotonic()
 
     def _look_and_release(self) -> None:
         try:

@@ -181,9 +181,10 @@ class TellingModel:
 
     def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False):
         self.options.append({"max_tokens": max_tokens, "temperature": temperature})
+        yield "They make "
         if self.trouble:
             raise self.trouble
-        yield "They make bread [1]."
+        yield "bread [1]."
 
     def check(self) -> str:
         self.looked.release()
@@ -216,6 +217,30 @@ def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert "gone again" in not_ready(service)["language model"]
+
+
+def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since(platform, telling):
+    index(platform, BREAD)
+    service = TwinService(platform, AskConfig())
+    service.load()
+    late = service.answer(ASKED)
+    next(late)  # begun
+    ask(service)
+    telling.trouble = ModelUnavailable("it was restarted")
+    with pytest.raises(ModelUnavailable):
+        list(late)
+    assert service.ready().ready
+
+
+def test_that_nothing_was_found_says_nothing_of_the_model(platform, telling):
+    index(platform, BREAD)
+    service = TwinService(platform, AskConfig())
+    service.load()
+    telling.trouble = ModelUnavailable("gone")
+    with pytest.raises(ModelUnavailable):
+        ask(service)
+    assert not ask(service, Question(text="zebra xylophone")).answered
+    assert "gone" in not_ready(service)["language model"]
 
 
 def test_a_model_is_looked_at_again_in_the_background(platform, telling):
