@@ -62,8 +62,11 @@ def child(root):
         process.communicate()
 
 
-def views() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("llm-twin-view-*"))
+@pytest.fixture
+def views(tmp_path, monkeypatch):
+    """What readers keep of their own, in a place that no other test's readers use."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return lambda: set(tmp_path.glob("llm-twin-view-*"))
 
 
 # --- versions ------------------------------------------------------------------------------------------------
@@ -102,7 +105,7 @@ def test_a_copy_keeps_its_holes(store, root, tmp_path):
             assert (tmp_path / "copy" / path.relative_to(root / "000001")).read_bytes() == path.read_bytes()
 
 
-def test_a_reader_leaves_nothing_behind(store):
+def test_a_reader_leaves_nothing_behind(store, views):
     fill(store, [embedded(0)])
     before = views()
     reader = store.reader(SPEC)
