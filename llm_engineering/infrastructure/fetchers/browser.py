@@ -51,7 +51,7 @@ class SeleniumBrowser:
 
     All its requests, those of the page's scripts too, go through a proxy of ours that reaches only public addresses
     and `allow_hosts`. Times in seconds: `page_seconds` until the document is there, `quiet_seconds` without growth
-    until it counts as whole, at most `grow_seconds` of scrolling.
+    until it counts as whole, at most `grow_seconds` of scrolling, `answer_seconds` for the page after a login.
     """
 
     def __init__(
@@ -63,10 +63,11 @@ class SeleniumBrowser:
         page_seconds: float = 30.0,
         quiet_seconds: float = 1.0,
         grow_seconds: float = 30.0,
+        answer_seconds: float = 10.0,
     ) -> None:
         self._chromium = chromium
         self._guard = Guard(allow_hosts=allow_hosts, resolve=resolve)
-        self._page, self._quiet, self._grow = page_seconds, quiet_seconds, grow_seconds
+        self._page, self._quiet, self._grow, self._answer = page_seconds, quiet_seconds, grow_seconds, answer_seconds
         self._one_at_a_time = threading.RLock()
         self._running: Running | None = None
         self._proxy: GuardedProxy | None = None
@@ -147,13 +148,26 @@ class SeleniumBrowser:
                 field = driver.find_element(By.CSS_SELECTOR, selector)
                 field.clear()
                 field.send_keys(text)
+            document = driver.find_element(By.TAG_NAME, "html")
             driver.find_element(By.CSS_SELECTOR, submit).click()
         except (NoSuchElementException, StaleElementReferenceException) as error:
             wanted = ", ".join((*fields, submit))
             raise Trouble(Reason.LOGIN, f"the page has no such form ({wanted})", retry=False) from error
+        self._until_left(document)
         self._until_quiet()
         if all(driver.find_elements(By.CSS_SELECTOR, selector) for selector in fields):
             raise Trouble(Reason.LOGIN, "the login form is still there; check the name and password", retry=False)
+
+    def _until_left(self, document) -> None:
+        """Until the answer to the form took the document's place; a form that a script sends may never leave it."""
+        from selenium.common.exceptions import TimeoutException
+        from selenium.webdriver.support.expected_conditions import staleness_of
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        try:
+            WebDriverWait(self._running.driver, self._answer, poll_frequency=0.05).until(staleness_of(document))
+        except TimeoutException:
+            return
 
     # --- one browser ----------------------------------------------------------------------------------------
 
