@@ -138,7 +138,7 @@ def _fill(store: EdgeVectorStore, embedding, size: int, words: Sequence[str], we
             chunks = [_chunk(at + i, authors, draw.choices(words, weights, k=180)) for i in range(len(rows))]
             new = [EmbeddedChunk(*pair) for pair in zip(chunks, rows, strict=True)]
             writer.replace(sorted({chunk.document_id for chunk in chunks}), new, [])
-        writer.checkpoint("made up")
+            writer.checkpoint(str(at))  # as the features pipeline does
         writer.publish()
 
 

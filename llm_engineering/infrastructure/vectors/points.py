@@ -121,6 +121,11 @@ def between(where: Where | None) -> tuple[datetime | None, datetime | None]:
     return (where.published_from, where.published_to) if where else (None, None)
 
 
+def best_scores(found: Iterable[Any], limit: int) -> list[tuple[Any, float]]:
+    """(id, score) of the engine's scored points, best first; equal scores are ordered by id, as in `best_first`."""
+    return sorted(((point.id, point.score) for point in found), key=lambda one: (-one[1], one[0]))[:limit]
+
+
 def best_first(hits: Iterable[Hit], limit: int) -> list[Hit]:
     """Equal scores are ordered by id, so that the answer never depends on which engine gave it."""
     return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:limit]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,15 @@ class Shard:
             return [[] for _ in searches]
         with engine(self.folder):
             answers = self._edge.query_batch(e.QueryBatchRequest(list(asked.values())))
-        found = dict(zip(asked, answers, strict=True))
-        chunks: dict[str, Chunk] = {}  # searches of one batch find the same chunks again and again
-        return [points.hits(found.get(i, ()), chunks, limit) for i in range(len(searches))]
+        best = dict(zip(asked, [points.best_scores(answer, limit) for answer in answers], strict=True))
+        # searches of one batch find the same chunks again and again, and reading them is most of the work
+        chunks = self._chunks_of({i for scores in best.values() for i, _ in scores})
+        return [[Hit(chunk=chunks[i], score=score) for i, score in best.get(at, ())] for at in range(len(searches))]
+
+    def _chunks_of(self, ids: Collection[Any]) -> dict[Any, Chunk]:
+        with engine(self.folder):
+            records = self._edge.retrieve(list(ids), with_payload=True, with_vector=False)
+        return {record.id: points.to_chunk(record.id, record.payload) for record in records}
 
     def facets(self) -> Facets:
         import qdrant_edge as e
@@ -267,13 +273,13 @@ def _request(search: Search, only: Any, wanted: int) -> Any:
     if not asked:
         return None
     if len(asked) == 1:
-        return e.QueryRequest(query=asked[0], filter=only, limit=wanted, with_payload=True)
+        return e.QueryRequest(query=asked[0], filter=only, limit=wanted, with_payload=False)
     each = max(points.PREFETCH, wanted)
     return e.QueryRequest(
         prefetches=[e.Prefetch(query=query, filter=only, limit=each) for query in asked],
         query=e.Fusion.Rrf(k=points.RRF_K, weights=weights),
         limit=wanted,
-        with_payload=True,
+        with_payload=False,
     )
 
 
