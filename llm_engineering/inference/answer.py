@@ -11,6 +11,7 @@ from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, template_ha
 from llm_engineering.inference.citations import CitationChecker
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.neutralise import neutralise, shown, spoken
+from llm_engineering.inference.relevance import relevance
 from llm_engineering.inference.retrieve import find_passages
 from llm_engineering.inference.understand import asked, understand
 
@@ -37,7 +38,7 @@ def answer_stream(
 ) -> Iterator[Step]:
     """What was understood, the passages, the answer in pieces, and last the Answer, whose text is the joined pieces.
 
-    Nothing is searched for a bad question (BadQuestion), and the model is not asked when the best passage is below
+    Nothing is searched for a bad question (BadQuestion), and the model is not asked when the relevance is below
     `config.retrieval.min_relevance`. ModelUnavailable, also half-way, with `said` holding what was yielded before.
     Ends early, without an Answer, when `stop` says so; closing the iterator stops the model. The trace is finished
     in every case.
@@ -81,7 +82,8 @@ def _steps(question, embedder, reader, model, reranker, config, trace, today, st
             "best_relevance": found.best_relevance,
             "passages": [p.chunk.id for p in found.passages],
         }
-    if not found.passages or found.best_relevance < config.retrieval.min_relevance:
+    relevant = relevance(understood.queries[0], found.passages, found.best_relevance)
+    if not found.passages or relevant < config.retrieval.min_relevance:
         yield ()
         yield Delta(text=NO_ANSWER)
         yield Answer(text=NO_ANSWER, answered=False, understood=understood, model=model.name, trace_id=trace.id)

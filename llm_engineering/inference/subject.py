@@ -40,7 +40,7 @@ _BEFORE_HOLE = re.compile(
 )
 _AFTER_HOLE = re.compile(r"^['’](?:s\b)?", re.IGNORECASE)
 _ASKED_OF_THEM = re.compile(
-    rf"\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{HOLE}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?", re.I
+    rf"\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{HOLE}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?", re.IGNORECASE
 )
 _TRAILING = re.compile(r"(?:[\s,]+(?:geschrieben|gesagt|what|and))+(?=\W*$)", re.IGNORECASE)
 _WORD = re.compile(rf"[\w'’-]+|{HOLE}")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.evaluation.measures import MEASURES, Estimate
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
+from llm_engineering.inference.evaluation.threshold import Cut
 from llm_engineering.inference.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
@@ -60,18 +61,13 @@ def report(gain: float) -> RetrievalReport:
 
 
 def test_the_quality_bars_are_the_gain_and_its_lower_end():
-    good, bad = quality.result(report(0.2), 0.0, 0.1), quality.result(report(0.04), 0.0, 0.1)
+    at = [
+        Cut(min_relevance=0.3, turned_away=0.0, let_through=0.1),
+        Cut(min_relevance=0.4, turned_away=0.2, let_through=0),
+    ]
+    good, bad = quality.result(report(0.2), at), quality.result(report(0.04), at)
     assert [bar.met for bar in good.bars] == [True, True]
     assert [bar.met for bar in bad.bars] == [False, False]
     assert {"dense", "hybrid"} <= set(good.figures)
     assert "10.0% of off-topic" in good.figures["at the configured min_relevance"]
-
-
-def test_relevances_are_cosines_of_the_nearest_passage(tmp_path):
-    embedder = HashingEmbedder(32)
-    store = EdgeVectorStore(tmp_path / "vectors")
-    retrieval._fill(store, embedder.spec, 40, ["ka", "lo"], [1, 1])
-    reader = open_index(store, embedder=embedder)
-    found = quality.relevances(["ka lo", "lo"], reader, embedder)
-    assert len(found) == 2
-    assert all(-1 <= one <= 1 for one in found)
+    assert good.figures["min_relevance 0.40"] == "20.0%, 0.0%"

@@ -1,17 +1,21 @@
 """How well each retrieval setting finds the right passage in the real articles, and where "nothing found" begins."""
 
 import tempfile
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
+from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.ports import Embedder, VectorReader
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.ingest import build_features
-from llm_engineering.inference.config import RetrievalConfig
+from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.golden import golden_set
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
-from llm_engineering.inference.retrieve import open_index, search_all
+from llm_engineering.inference.evaluation.threshold import Cut, cuts, framed, relevances
+from llm_engineering.inference.retrieve import open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
@@ -55,6 +59,41 @@ OFF_TOPIC = (
     "How do I bleed a radiator?",
 )
 
+# The same, to be asked for in a frame: "What did Ann write about parmesan?"
+OFF_TOPICS = (
+    "sourdough bread",
+    "the capital of Mongolia",
+    "football world cups",
+    "repotting orchids",
+    "tax forms for farmers",
+    "Napoleon",
+    "bicycle tyres",
+    "cats and tomatoes",
+    "travelling in Patagonia",
+    "Kilimanjaro",
+    "washing machines",
+    "parmesan",
+    "measles",
+    "Beethoven",
+    "knitting socks",
+    "swallows",
+    "speeding tickets in Norway",
+    "carpets",
+    "the Sistine Chapel",
+    "volleyball",
+    "back pain",
+    "volcanoes",
+    "cutting boards",
+    "apple trees",
+    "Romeo and Juliet",
+    "newborns",
+    "Paraguay",
+    "knots",
+    "the salt in the sea",
+    "radiators",
+)
+THRESHOLDS = (0.2, 0.25, 0.28, 0.3, 0.32, 0.35, 0.38, 0.4)
+
 
 def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
     """Choose the best setting on one half of the articles, and measure it on the other."""
@@ -77,35 +116,40 @@ def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
             rerankers={"maxsim": MaxSimReranker(embedder, remember=config.chunks)},
             config=config,
         )
-        missed, let_through = at_threshold(reader, embedder, config)
+        bare = EdgeVectorStore(home / "scratch").reader(IndexSpec(embedding=embedder.spec))
+        thresholds = at_thresholds(reader, bare, embedder, config)
+        bare.close()
         reader.close()
-    return result(report, missed, let_through)
+    return result(report, thresholds)
 
 
-def at_threshold(reader: VectorReader, embedder: Embedder, config: RetrievalEvaluationConfig) -> tuple[float, float]:
-    """Shares, at the configured `min_relevance`: of the titles and headings of the corpus that would be turned away,
-    and of off-topic questions that would not."""
+def at_thresholds(
+    reader: VectorReader, bare: VectorReader, embedder: Embedder, config: RetrievalEvaluationConfig
+) -> list[Cut]:
+    """The bargain at each `min_relevance`, the configured one first, in `bare`, which holds no titles and headings:
+    theirs are the questions that have an answer there. Off-topic ones have none, also when an author is named."""
     _, golden = golden_set(reader.sample(), queries=config.queries, dropout=config.dropout, seed=config.seed)
-    inside = relevances([q.text for q in golden.queries if q.way in ("title", "heading")], reader, embedder)
-    outside = relevances(OFF_TOPIC, reader, embedder)
-    least = config.retrieval.min_relevance
-    return sum(one < least for one in inside) / len(inside), sum(one >= least for one in outside) / len(outside)
+    authors = reader.facets().authors
+    asked = [(q.text, authors[q.author_id]) for q in golden.queries if q.way in ("title", "heading")]
+    names = sorted(authors.values())
+    elsewhere = framed((topic, names[i % len(names)]) for i, topic in enumerate(OFF_TOPICS))
+    how = {"embedder": embedder, "config": AskConfig(retrieval=config.retrieval), "today": date.today()}
+    inside = relevances(framed(asked), reader=bare, **how)
+    outside = relevances([*OFF_TOPIC, *elsewhere], reader=bare, **how)
+    return cuts(inside, outside, (config.retrieval.min_relevance, *THRESHOLDS))
 
 
-def relevances(questions, reader: VectorReader, embedder: Embedder) -> list[float]:
-    dense = RetrievalConfig(bm25=False, candidates=1)
-    return [found.relevance for found in search_all(questions, embedder.embed(questions), reader=reader, config=dense)]
-
-
-def result(report: RetrievalReport, missed: float, let_through: float) -> Benchmark:
+def result(report: RetrievalReport, thresholds: Sequence[Cut]) -> Benchmark:
     gain, sure = report.best_gain, report.of(report.best).gain
     figures = {"chosen on one half": report.best, "golden set": f"{report.golden}, {report.questions}"}
     figures["MRR@10 over dense, other half"] = f"{sure.value:+.3f} [{sure.low:+.3f}, {sure.high:+.3f}]"
     figures |= {f"{name}": _line(report, name) for name in report.settings}
+    configured, *others = thresholds
     figures["at the configured min_relevance"] = (
-        f"{missed:.1%} of the corpus's own titles and headings are turned away, "
-        f"{let_through:.1%} of off-topic questions are not"
+        f"{configured.turned_away:.1%} of questions for the corpus's own titles and headings are turned away, "
+        f"{configured.let_through:.1%} of off-topic questions are not"
     )
+    figures |= {f"min_relevance {o.min_relevance:.2f}": f"{o.turned_away:.1%}, {o.let_through:.1%}" for o in others}
     figures["evaluation"] = f"{report.seconds:.0f} s"
     return Benchmark(
         name="quality",

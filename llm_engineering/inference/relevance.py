@@ -1,0 +1,21 @@
+"""Whether what was found says anything about the question: the difference between an answer and "nothing found"."""
+
+from collections.abc import Sequence
+
+from llm_engineering.domain.answers import Passage
+from llm_engineering.domain.prose import content_words
+
+CERTAIN = 1.0  # the cosine of two texts that say the same
+
+
+def relevance(about: str, passages: Sequence[Passage], nearest: float) -> float:
+    """`nearest`, the cosine of the nearest passage, or CERTAIN where one passage holds every content word of `about`.
+
+    A surname, a product or an error code has no neighbours in meaning, so its cosine says little; where its letters
+    stand, it is spoken of. docs/evaluate-retrieval.md holds the figures. 0 or less without passages.
+    """
+    wanted = {word.stem for word in content_words(about)}
+    held = ({word.stem for word in content_words(one.chunk.text)} for one in passages)
+    if wanted and any(wanted <= words for words in held):
+        return CERTAIN
+    return nearest if passages else min(nearest, 0.0)
