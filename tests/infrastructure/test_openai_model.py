@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import count
 
 import pytest
 from loopback import Answer
@@ -114,6 +115,28 @@ def test_an_option_the_server_does_not_know_is_left_out(endpoint, option):
     assert option != "max_tokens" or endpoint.asked[1]["max_completion_tokens"] == 50
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "'max_tokens' is too large: 50. This model's maximum context length is 40 tokens",
+        "temperature must be at least 0.1",
+    ],
+)
+def test_a_refused_value_is_told_and_the_option_stays(endpoint, message):
+    endpoint.then(failure(400, message))
+    model = a_model(endpoint)
+    with pytest.raises(ModelUnavailable, match="HTTP 400"):
+        said(model)
+    assert said(model)[0] == "Hello."
+    assert [{"max_tokens", "temperature"} <= set(asked) for asked in endpoint.asked] == [True, True]
+
+
+def test_an_option_refused_the_way_of_pydantic_is_left_out(endpoint):
+    detail = '{"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}'
+    endpoint.then(lambda request: Answer(422, detail, {"Content-Type": "application/json"}))
+    assert said(a_model(endpoint))[0] == "Hello."
+
+
 def test_a_refused_request_is_not_tried_again(endpoint):
     endpoint.answers(failure(400, "maximum context length is 512 tokens"))
     with pytest.raises(ModelUnavailable, match="maximum context length") as caught:
@@ -125,12 +148,54 @@ def test_a_refused_request_is_not_tried_again(endpoint):
 @pytest.mark.parametrize(
     "body",
     [b"data: {garbage\n\n", b"<html>hello</html>", b'data: [1, 2]\n\n', b'data: {"choices": "x"}\n\n',
-     b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', b"\x00\xff\xfe", b""],
+     b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', b"\x00\xff\xfe", b'{"object": "chat.completion"}',
+     b'data: {"choices": [{"delta": "x"}]}\n\n', b"data: 7\n\n", b"data: " + b"[" * 100_000 + b"\n\n",
+     b'data: {"a": 1}\n\n'],
 )  # fmt: skip
 def test_garbage_is_no_answer(endpoint, body):
     endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
-    with pytest.raises(ModelUnavailable, match=r"no chat completion|broke off"):
+    with pytest.raises(ModelUnavailable, match="no chat completion: is the address right"):
         said(a_model(endpoint, retries=0))
+
+
+@pytest.mark.parametrize("body", [b"", b": ping\n\n", b'data: {"choices": [{"delta": {"content": "Bre'])
+def test_an_answer_that_ends_before_it_began_broke_off(endpoint, body):
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
+    with pytest.raises(ModelUnavailable, match="broke off"):
+        said(a_model(endpoint, retries=0))
+
+
+def test_a_stream_may_hold_comments_names_and_any_line_ends(endpoint):
+    hello = event(delta={"content": "Hello."}).replace(b"\n\n", b"\r\n\r\n")
+    end = event(delta={}, finish="stop")
+    whole = b": waiting\r\n\r\nevent: message\nid: 1\nretry: 5\n" + hello + end + b"data:[DONE]\n\ndata: {garbage\n"
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=(bytes([one]) for one in whole)))
+    assert said(a_model(endpoint))[0] == "Hello."
+
+
+def test_a_line_without_an_end_is_given_up(endpoint):
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=(b"data: " + b"x" * 2**16 for _ in count())))
+    with pytest.raises(ModelUnavailable, match="no chat completion"):
+        said(a_model(endpoint, retries=0))
+
+
+def test_nobody_reads_on_after_the_reader_left(endpoint):
+    """A server may keep a connection alive with comments for as long as it likes."""
+    hung_up = threading.Event()
+
+    def alive():
+        try:
+            yield event(delta={"content": "Bread"})
+            while True:
+                yield b": still here\n\n"
+        finally:
+            hung_up.set()
+
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=alive()))
+    pieces = a_model(endpoint).stream(PROMPT, max_tokens=5)
+    assert next(pieces) == "Bread"
+    pieces.close()
+    assert hung_up.wait(60)
 
 
 def test_an_error_inside_the_stream_is_told(endpoint):
@@ -213,9 +278,24 @@ def test_nobody_there_says_which_setting_to_correct(new_site):
 
 def test_check_names_the_models_there_are(endpoint):
     assert "tiny at http" in a_model(endpoint).check()
-    with pytest.raises(ModelUnavailable, match=r"has no model huge; it has tiny: set TWIN_LANGUAGE_MODEL"):
-        OpenAIModel("huge", base_url=endpoint.url).check()
     assert endpoint.asked == []
+    endpoint.answers(failure(404, "The model `huge` does not exist."))
+    with pytest.raises(ModelUnavailable, match=r"has no model huge; it has tiny: set TWIN_LANGUAGE_MODEL") as caught:
+        OpenAIModel("huge", base_url=endpoint.url).check()
+    assert not caught.value.retry
+
+
+def test_check_believes_an_answer_more_than_the_list(endpoint):
+    """Ollama lists `tiny:latest` and answers to `tiny`; llama.cpp lists a file and answers to anything."""
+    assert "tiny:7b at http" in OpenAIModel("tiny:7b", base_url=endpoint.url).check()
+    endpoint.answers(lambda request: stream([], finish="length"))  # a reasoning model does not get far with one token
+    assert "thinker at http" in OpenAIModel("thinker", base_url=endpoint.url).check()
+    endpoint.answers(failure(503, "loading"))
+    with pytest.raises(ModelUnavailable, match=r"HTTP 503 \(loading\)"):
+        OpenAIModel("thinker", base_url=endpoint.url, retries=0).check()
+    endpoint.answers(lambda request: Answer(headers=STREAM, body=b""))
+    with pytest.raises(ModelUnavailable, match="no chat completion"):
+        OpenAIModel("thinker", base_url=endpoint.url).check()
 
 
 def test_check_asks_for_a_token_where_no_models_are_listed(new_site):
@@ -236,8 +316,19 @@ def test_check_of_a_server_that_refuses_says_so(new_site):
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
-    [("", {}, "needs a model"), ("x", {"base_url": "ftp://x"}, "BASE_URL"), ("x", {"timeout": 0.0}, "TIMEOUT")],
+    [
+        ("", {}, "needs a model"),
+        ("x", {"base_url": "ftp://x"}, "BASE_URL"),
+        ("x", {"base_url": "http://ann:hunter2@host:port/v1"}, "BASE_URL"),
+        ("x", {"base_url": "http://[broken/v1"}, "BASE_URL"),
+        ("x", {"base_url": "http://a host/v1"}, "BASE_URL"),
+        ("x", {"base_url": "https://api.openai.com/v1"}, "TWIN_OPENAI_API_KEY; for a server of your own"),
+        ("x", {"timeout": 0.0}, "TIMEOUT"),
+        ("x", {"timeout": float("nan")}, "TIMEOUT"),
+        ("x", {"timeout": float("inf")}, "TIMEOUT"),
+    ],
 )
 def test_wrong_settings_are_named(name, options, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         OpenAIModel(name, **{"base_url": "http://127.0.0.1:1/v1"} | options)
+    assert "hunter2" not in str(caught.value)
