@@ -46,7 +46,7 @@ def test_questions_are_measured_the_way_they_are_answered(tmp_path):
     assert questions[2] == "What did Author 1 write about ERR_4417?"
     how = {
         "embedder": embedder,
-        "config": AskConfig(retrieval=RetrievalConfig(candidates=5)),
+        "config": AskConfig(),
         "today": date(2026, 1, 1),
     }
     found = relevances(questions, reader=reader, **how)
