@@ -98,12 +98,13 @@ def build_language_model(settings: Settings, embedder: Embedder) -> LanguageMode
     )
 
 
-def build_reranker(config: RetrievalConfig, embedder: Embedder) -> Reranker | None:
+def build_reranker(config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None) -> Reranker | None:
+    """`remember` is for how many passages late interaction keeps what it read of them; None: as it says itself."""
     match config.rerank:
         case "maxsim":
-            from llm_engineering.infrastructure.rerankers import MaxSimReranker
+            from llm_engineering.infrastructure.rerankers import REMEMBERED, MaxSimReranker
 
-            return MaxSimReranker(embedder)
+            return MaxSimReranker(embedder, remember=remember or REMEMBERED)
         case "cross-encoder":
             from llm_engineering.infrastructure.rerankers import CrossEncoderReranker
 

@@ -15,6 +15,8 @@ from llm_engineering.inference.evaluation.report import RetrievalReport
 from llm_engineering.inference.retrieve import open_index
 from llm_engineering.settings import Settings
 
+MOST_REMEMBERED = 4000  # passages by late interaction; their token vectors take up to 0.2 MB each
+
 
 def evaluate_on(
     platform: Platform, config: RetrievalEvaluationConfig, on_progress: Callable[[str], None] = lambda line: None
@@ -45,7 +47,8 @@ def rerankers(platform: Platform, config: RetrievalEvaluationConfig) -> dict:
     names = ["maxsim", "cross-encoder"] if config.retrieval.cross_encoder else ["maxsim"]
     found = {}
     for name in names:
-        found[name] = build_reranker(config.retrieval.model_copy(update={"rerank": name}), platform.embedder)
+        chosen = config.retrieval.model_copy(update={"rerank": name})
+        found[name] = build_reranker(chosen, platform.embedder, remember=min(config.chunks, MOST_REMEMBERED))
         found[name].scores("loaded", ["before anything is measured"])
     return found
 

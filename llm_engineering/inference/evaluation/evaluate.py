@@ -13,6 +13,7 @@ from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.golden import GoldenQuery, GoldenSet, golden_set, with_version
 from llm_engineering.inference.evaluation.measures import DEPTH, MEASURES, difference, mean, measure_one, relative_gain
+from llm_engineering.inference.evaluation.once import AskedOnce, SearchedOnce
 from llm_engineering.inference.evaluation.questions import generated
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
 from llm_engineering.inference.retrieve import rerank, search_all
@@ -54,15 +55,16 @@ def evaluate_retrieval(
     on_progress(f"{len(golden.queries)} questions, {len(searched)} passages")
     _fill(scratch, searched, embedder, on_progress)
     settings = settings_to_try(config.retrieval, list(rerankers))
+    vectors = embedder.embed([query.text for query in golden.queries])
+    again = {name: AskedOnce(reranker) for name, reranker in rerankers.items()}
     asked = scratch.reader(IndexSpec(embedding=embedder.spec))
     try:
+        once = SearchedOnce(asked)
         values = {}
         for name, setting in settings.items():
             for filtered in (False, True):
-                reranker = rerankers.get(setting.rerank)
-                rankings = rank_all(
-                    golden, reader=asked, embedder=embedder, reranker=reranker, config=setting, filtered=filtered
-                )
+                reranker = again.get(setting.rerank)
+                rankings = rank_all(golden, vectors, reader=once, reranker=reranker, config=setting, filtered=filtered)
                 values[name, filtered] = _measured(golden, rankings)
             on_progress(f"{name}: mrr@10 {sum(values[name, False]['mrr@10']) / len(golden.queries):.3f}")
     finally:
@@ -129,14 +131,16 @@ def settings_to_try(configured: RetrievalConfig, rerankers: Sequence[str]) -> di
 
 def rank_all(
     golden: GoldenSet,
+    vectors: Sequence[Sequence[float]],
     *,
-    reader: VectorReader,
-    embedder: Embedder,
+    reader: "VectorReader | SearchedOnce",
     reranker: Reranker | None,
     config: RetrievalConfig,
     filtered: bool,
 ) -> list[list[str]]:
-    """For each question the ids of its best chunks, best first; `filtered` by the author of the answer."""
+    """`vectors` has a row for each question.
+
+    For each question the ids of its best chunks, best first; `filtered` by the author of the answer."""
     groups: dict[str | None, list[int]] = defaultdict(list)
     for i, query in enumerate(golden.queries):
         groups[query.author_id if filtered else None].append(i)
@@ -146,7 +150,7 @@ def rank_all(
         for at in range(0, len(members), TOGETHER):
             batch = members[at : at + TOGETHER]
             texts = [golden.queries[i].text for i in batch]
-            found = search_all(texts, embedder.embed(texts), reader=reader, where=where, config=config)
+            found = search_all(texts, [vectors[i] for i in batch], reader=reader, where=where, config=config)
             for i, text, (hits, _) in zip(batch, texts, found, strict=True):
                 ranked = rerank(text, hits, reranker=reranker, config=config) if reranker else hits
                 rankings[i] = [hit.chunk.id for hit in ranked[:DEPTH]]
