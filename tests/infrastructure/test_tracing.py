@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -147,6 +148,8 @@ def test_ids_are_of_version_7_and_sort_by_age():
         ("xoxb-1234567890-abc", "1234567890"),
         ("AKIA" + "Q" * 16, "QQQQ"),
         ("AIza" + "E" * 35, "EEEE"),
+        ("gsk_" + "F" * 40, "FFFF"),
+        ("twin-" + "g" * 42 + "7", "gggg"),
         ("eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJ", "SflKxwRJ"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "MIIE"),
         ("-----BEGIN PRIVATE KEY-----\nMIIE and no end", "MIIE"),
@@ -168,6 +171,7 @@ def test_a_secret_in_a_text_is_left_out(text, secret):
         "see https://example.com/a/b@2 and ask ada@example.com",
         "Bearer authentication is explained on page 3",
         "a task_description and a sketch",
+        "/twin-peaks-the-return-episode-8-is-art and xai-explainable-ai-methods-overview-2024",
     ],
 )
 def test_ordinary_prose_stays_as_it_is(text):
@@ -363,7 +367,28 @@ def test_closing_does_not_wait_for_a_writer_that_hangs():
     outbox.close(0.05)
     assert not held.is_set(), "it came back although the writer still hangs"
     assert not outbox.flush(0.05)
+    assert outbox.dropped == 1
+    outbox.close(100)  # the first call counts
     held.set()
+
+
+def test_what_was_not_written_at_the_end_goes_elsewhere_once():
+    held, began, elsewhere = threading.Event(), threading.Event(), []
+
+    def write(records):
+        began.set()
+        held.wait(60)
+        raise OSError("too late")
+
+    outbox = Outbox(write, otherwise=elsewhere.extend)
+    outbox.put({"id": "on its way"})
+    assert began.wait(10)
+    outbox.put({"id": "waiting"})
+    outbox.close(0.05)
+    held.set()
+    outbox._thread.join(30)
+    assert elsewhere == [{"id": "on its way"}, {"id": "waiting"}]
+    assert outbox.dropped == 0
 
 
 def test_a_failing_writer_loses_its_records_and_no_more(warnings):
@@ -433,16 +458,43 @@ def test_kill_9_leaves_whole_lines(tmp_path):
     assert next(read_traces(tmp_path))["id"] == "after"
 
 
-def test_a_process_ends_although_opik_never_answers(tmp_path, site):
-    """The server takes the request and says nothing, for longer than anyone would wait."""
+def silent(connection, leave):
+    leave.wait(120)
+
+
+def dripping(connection, leave):
+    connection.sendall(b"HTTP/1.1 204 -\r\nX-Slow: ")
+    while not leave.wait(0.2):
+        connection.sendall(b"x")
+
+
+def failing(connection, leave):
+    connection.sendall(b"HTTP/1.1 500 -\r\nContent-Length: 0\r\n\r\n")
+
+
+def garbled(connection, leave):
+    connection.sendall(b"\x00\xff" * 1000)
+
+
+@pytest.mark.parametrize(
+    "talk", [silent, dripping, failing, garbled, None], ids=lambda talk: getattr(talk, "__name__", "down")
+)
+def test_a_process_ends_whatever_opik_does_and_its_traces_are_in_the_files(tmp_path, site, talk):
+    """Silent and dripping servers hold a request for longer than anyone would wait."""
     leave = threading.Event()
-    site.wire("/api/v1/private/traces/batch", lambda connection: leave.wait(120))
+    if talk:
+        site.wire("/api/v1/private/traces/batch", lambda connection: talk(connection, leave))
+    else:
+        site.close()
     process = child(tmp_path, site.url("/api"))
     try:
-        process.communicate("", timeout=60)
-        assert process.returncode == 0
+        _, said = process.communicate("", timeout=100)  # the server would hold it for 120 s
     finally:
         leave.set()
+        process.kill()
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert {trace["input"]["question"] for trace in read_traces(tmp_path)} == {str(number) for number in range(50)}
 
 
 # --- Opik ----------------------------------------------------------------------------------------------------------
@@ -531,6 +583,35 @@ def test_without_a_server_traces_stay_here(tmp_path, warnings, url):
     assert len(tracer.recent(9)) == 1
     tracer.close()
     assert len(warnings) == 1
+    assert "they go to" in warnings[0]
+    assert tracer.dropped == 0
+
+
+def test_a_key_no_header_can_hold_loses_no_trace(site, tmp_path, warnings):
+    tracer = OpikTracer(url=site.url("/api"), api_key="geheim\u00e4", fallback=tmp_path)
+    ask(tracer)
+    assert len(tracer.recent(9)) == 1
+    tracer.close()
+    assert "geheim" not in warnings[0]
+
+
+def test_an_answer_of_opiks_without_an_end_holds_up_nothing(site, tmp_path):
+    taken = []
+
+    def answer(request):
+        taken.extend(json.loads(request.body)["traces"])
+        return Answer(200, (b"x" * 2**16 for _ in count()))
+
+    site.route("/api/v1/private/traces/batch", answer)
+    site.route("/api/v1/private/spans/batch", lambda request: Answer(204))
+    tracer = OpikTracer(url=site.url("/api"), fallback=tmp_path)
+    ids = []
+    for _ in range(2):
+        ids.append(ask(tracer))
+        assert tracer._outbox.flush(60)
+    tracer.close()
+    assert [trace["id"] for trace in taken] == ids
+    assert list(read_traces(tmp_path)) == []
 
 
 def test_only_the_spans_may_be_refused(site, opik, tmp_path):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from loguru import logger
 
@@ -18,7 +17,7 @@ from llm_engineering.infrastructure.tracing.record import Record, new_id
 
 CLOUD = "https://www.comet.com/opik/api"
 PROJECT = "llm-twin"
-SECONDS = 2.0  # to connect, and to the next byte; a whole call is two of them at most
+SECONDS = 2.0  # to connect, and to the next byte
 REST = 60.0  # seconds before a server that failed is asked again
 
 
@@ -44,7 +43,7 @@ class OpikTracer:
         }
         self._project, self._rest, self._clock = project, rest, clock
         self._files = TraceFiles(fallback)
-        self._outbox = Outbox(self._send)
+        self._outbox = Outbox(self._send, otherwise=self._files.append)
         self._client = None
         self._resting_until = 0.0
         self._told = False
@@ -62,39 +61,43 @@ class OpikTracer:
         return [trace for _, trace in zip(range(limit), read_traces(self._files.folder), strict=False)]
 
     def close(self) -> None:
-        """At most two seconds; what Opik has not taken by then is lost."""
+        """At most two seconds; what Opik has not taken by then goes into the files."""
         self._outbox.close(2.0)
 
     def _send(self, traces: list[dict]) -> None:
-        import httpx
-
+        """Raises what goes wrong; the traces go into the files then."""
         if self._clock() < self._resting_until:
             self._files.append(traces)
             return
-        spans = [span for trace in traces for span in opik_spans(trace, self._project)]
         try:
             self._post("traces", [opik_trace(trace, self._project) for trace in traces])
-            if spans:
+            if spans := [span for trace in traces for span in opik_spans(trace, self._project)]:
                 self._post("spans", spans)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            self._files.append(traces)
+        except Exception as error:
             self._resting_until = self._clock() + self._rest
-            if not self._told:
-                self._told = True
-                logger.warning(
-                    "Opik at {} does not take traces ({}): they go to {} while it does not; check TWIN_OPIK_URL, "
-                    "TWIN_OPIK_API_KEY and TWIN_OPIK_WORKSPACE, or set TWIN_TRACING=jsonl",
-                    urlsplit(self._url).hostname,  # the address may hold a password
-                    _why(error),
-                    self._files.folder,
-                )
+            self._tell(error)
+            raise
 
     def _post(self, what: str, items: list[dict]) -> None:
         import httpx
 
         if self._client is None:
             self._client = httpx.Client(headers=self._headers, timeout=SECONDS)
-        self._client.post(f"{self._url}/v1/private/{what}/batch", json={what: items}).raise_for_status()
+        url = f"{self._url}/v1/private/{what}/batch"
+        with self._client.stream("POST", url, json={what: items}) as response:  # what it says beside the status is left
+            response.raise_for_status()
+
+    def _tell(self, error: Exception) -> None:
+        if self._told:
+            return
+        self._told = True
+        logger.warning(
+            "Opik at {} does not take traces ({}): they go to {} while it does not; check TWIN_OPIK_URL, "
+            "TWIN_OPIK_API_KEY and TWIN_OPIK_WORKSPACE, or set TWIN_TRACING=jsonl",
+            self._url.rpartition("@")[2].partition("?")[0],  # the address may hold a password
+            _why(error),
+            self._files.folder,
+        )
 
 
 def opik_trace(trace: dict, project: str) -> dict:

@@ -4,7 +4,9 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 
 from loguru import logger
 
@@ -13,13 +15,21 @@ STOP = object()
 
 
 class Outbox:
-    """`write` gets lists of records, in order, in a thread of its own; what it raises loses that list, no more.
+    """`write` gets lists of records, in order, in a thread of its own. What it raises over, and what it has not done
+    when the outbox is closed, goes to `otherwise`; both must be quick to fail or to bear being left behind.
 
-    `dropped` counts what was lost, because the queue was full or `write` failed.
+    `dropped` counts what was lost: the queue was full, or neither took it.
     """
 
-    def __init__(self, write: Callable[[list[dict]], None], *, size: int = 1000) -> None:
-        self._write = write
+    def __init__(
+        self,
+        write: Callable[[list[dict]], None],
+        *,
+        otherwise: Callable[[list[dict]], None] | None = None,
+        size: int = 1000,
+    ) -> None:
+        self._write, self._otherwise = write, otherwise
+        self._writing: list[dict] = []
         self._queue: queue.Queue = queue.Queue(size)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -42,15 +52,19 @@ class Outbox:
         return self._signal(done, seconds) and done.wait(seconds)
 
     def close(self, seconds: float = 2.0) -> None:
-        """Write what is there, for at most so long."""
+        """Write what is there, for at most so long. The first call counts."""
         with self._lock:
-            self._closed, thread = True, self._thread
-        if thread is None:
+            closed, self._closed, thread = self._closed, True, self._thread
+        if thread is None or closed:
             return
         atexit.unregister(self.close)
         until = time.monotonic() + seconds
         self._signal(STOP, seconds)
         thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            waiting = [one for one in self._waiting() if isinstance(one, dict)]
+            self._rescue([*self._claim(), *waiting], "not written before the end")
+            self._queue.put_nowait(STOP)
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -73,9 +87,7 @@ class Outbox:
 
     def _work(self) -> None:
         while True:
-            taken = [self._queue.get()]
-            while len(taken) < BATCH and not self._queue.empty():
-                taken.append(self._queue.get_nowait())
+            taken = [self._queue.get(), *islice(self._waiting(), BATCH - 1)]
             self._deliver([one for one in taken if isinstance(one, dict)])
             for one in taken:
                 if isinstance(one, threading.Event):
@@ -84,12 +96,36 @@ class Outbox:
                 return
 
     def _deliver(self, records: list[dict]) -> None:
+        with self._lock:
+            self._writing = records
+        try:
+            self._write(records)
+            self._claim()
+        except Exception as error:  # tracing must outlive a full disk and a bug of its own; both are told and counted
+            self._rescue(self._claim(), f"{type(error).__name__}: {error}")
+
+    def _claim(self) -> list[dict]:
+        """What is being written; whoever gets it first decides what becomes of it."""
+        with self._lock:
+            claimed, self._writing = self._writing, []
+        return claimed
+
+    def _waiting(self) -> Iterator[object]:
+        """Takes what is in the queue; two threads may take at once."""
+        with suppress(queue.Empty):
+            while True:
+                yield self._queue.get_nowait()
+
+    def _rescue(self, records: list[dict], why: str) -> None:
         if not records:
             return
         try:
-            self._write(records)
-        except Exception as error:  # tracing must outlive a full disk and a bug of its own; both are told and counted
-            self._lose(len(records), f"{type(error).__name__}: {error}")
+            if self._otherwise:
+                self._otherwise(records)
+                return
+        except Exception as error:  # as above
+            why = f"{type(error).__name__}: {error}"
+        self._lose(len(records), why)
 
     def _lose(self, count: int, why: str) -> None:
         with self._lock:
