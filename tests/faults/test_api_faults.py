@@ -13,6 +13,7 @@ import pytest
 from api_service import WAIT, ScriptedService, serving
 from loguru import logger
 
+from llm_engineering.domain.answers import Answer
 from llm_engineering.domain.errors import (
     EmbeddingMismatch,
     LLMTwinError,
@@ -411,6 +412,79 @@ def test_a_bug_half_way_cuts_the_stream_short_and_not_the_server(client, service
 )
 def test_messages_lose_paths_and_addresses_and_nothing_else(said, left):
     assert without_paths(said) == left
+
+
+@pytest.mark.parametrize("piece", ["a.", "a-", "a/", "a+", "/"])
+def test_a_message_that_quotes_a_megabyte_is_told_in_its_first_words(piece):
+    """Looked for in all of it, paths and addresses would take hours."""
+    assert len(without_paths(piece * 500_000)) <= 1000
+
+
+# --- bugs --------------------------------------------------------------------------------------------------------
+
+
+class Awkward(ScriptedService):
+    """Meets a bug whenever an answer of it is closed or over."""
+
+    def answer(self, question, **options):
+        try:
+            yield from super().answer(question, **options)
+        finally:
+            raise ZeroDivisionError("at the end")
+
+
+def test_a_bug_at_the_end_of_an_answer_costs_no_thread():
+    service = Awkward()
+    with api(service, limits={"threads": 1, "waiting": 0}) as client:
+        service.script = ("Flour ", threading.Event())
+        logged: list[str] = []
+        sink = logger.add(logged.append, level="ERROR")
+        for _ in range(2):  # left half-way, so that it is closed in the thread
+            with client.stream("POST", "/rag", json={**ASKED, "stream": True}) as told:
+                next(told.iter_lines())
+            assert service.ended.acquire(timeout=WAIT)
+            while "twin_questions_working 0.0" not in client.get("/metrics").text:
+                pass
+        logger.remove(sink)
+        assert "ZeroDivisionError" in "".join(logged)
+        assert client.post("/search", json=ASKED).status_code == 200
+
+
+def test_a_bug_while_loading_is_logged_and_the_server_says_that_it_is_not_ready():
+    class Broken(ScriptedService):
+        def load(self):
+            super().load()
+            raise ZeroDivisionError("in load")
+
+    logged: list[str] = []
+    sink = logger.add(logged.append, level="ERROR")
+    service = Broken()
+    with api(service) as client:
+        assert service.loaded.wait(WAIT)
+        while (response := client.get("/ready")).status_code == 200:
+            pass
+        assert "met a bug" in response.json()["pieces"][0]["reason"]
+    logger.remove(sink)
+    assert "in load" in "".join(logged)
+    assert service.closed.is_set()
+
+
+def test_the_metrics_count_a_bug_as_a_failure(client, service):
+    service.broken = KeyError("x")
+    assert client.post("/rag", json=ASKED).status_code == 500
+    metrics = client.get("/metrics").text
+    assert 'twin_answers_total{outcome="failed"} 1.0' in metrics
+    assert 'twin_answers_total{outcome="abandoned"} 0.0' in metrics
+
+
+@pytest.mark.parametrize("path", ["/rag", "/v1/chat/completions"])
+def test_a_stream_that_ends_without_an_answer_does_not_look_whole(path):
+    class Short(ScriptedService):
+        def answer(self, question, **options):
+            yield from (one for one in super().answer(question, **options) if not isinstance(one, Answer))
+
+    with api(Short()) as client, pytest.raises(httpx.RemoteProtocolError):
+        client.post(path, json={**(ASKED if path == "/rag" else CHAT), "stream": True})
 
 
 # --- the end -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from loguru import logger
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
 from llm_engineering.infrastructure.api.errors import Trouble
@@ -189,6 +190,21 @@ def test_a_restart_gives_no_second_quota(ring, clock, tmp_path):
 def test_nothing_is_written_when_nothing_was_used(clock, tmp_path):
     Allowance(tmp_path / "usage.json", now=clock).save()
     assert not (tmp_path / "usage.json").exists()
+
+
+def test_counts_that_cannot_be_written_are_written_later(ring, clock, tmp_path):
+    file, (key, _) = tmp_path / "used" / "usage.json", ring.add("a", quota=1)
+    file.parent.touch()  # a file is in the way
+    allowance = Allowance(file, now=clock)
+    allowance.spend(key)
+    logged = []
+    sink = logger.add(logged.append, format="{message}")
+    allowance.save()
+    logger.remove(sink)
+    assert "cannot be written" in "".join(logged)
+    file.parent.unlink()
+    allowance.save()
+    refusal(Allowance(file, now=clock), key)
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", json.dumps({"day": "2026-05-01"})])

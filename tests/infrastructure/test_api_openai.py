@@ -3,11 +3,13 @@
 import openai
 import pytest
 from api_service import ScriptedService, serving
+from pydantic import ValidationError
 
 from llm_engineering.domain.answers import Message
 from llm_engineering.domain.errors import ModelUnavailable, StoreUnavailable
 from llm_engineering.infrastructure.api.app import create_app
 from llm_engineering.infrastructure.api.limits import Limits
+from llm_engineering.infrastructure.api.openai_schema import ChatRequest
 
 HELLO = [{"role": "user", "content": "What makes bread?"}]
 
@@ -132,6 +134,21 @@ def test_a_wrong_field_is_named(client, messages, options, param, words):
     assert error.value.type == "invalid_request_error"
     assert param is None or error.value.param == param
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"messages": [{"role": "user", "content": [{}] * 100_000}]},
+        {"messages": [{}] * 100_000},
+        {"messages": HELLO, "stop": [1] * 100_000},
+    ],
+)
+def test_a_thousand_mistakes_are_not_looked_for_when_there_are_too_many_things(many):
+    """Each would cost the event loop time, and a megabyte of them seconds."""
+    with pytest.raises(ValidationError) as error:
+        ChatRequest.model_validate({"model": "llm-twin", **many})
+    assert error.value.error_count() <= 2
 
 
 def test_an_empty_question_and_a_conversation_that_is_too_long_are_refused(client):

@@ -98,6 +98,7 @@ _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s,;'\"()]+", re.IGNORECASE)
 
 def without_paths(text: str) -> str:
     """For messages that were written for whoever runs the server: no file path and no address of theirs is left."""
+    text = text[:2000]  # the patterns take the square of its length
     return " ".join(_PATH.sub("[path]", _ADDRESS.sub("[address]", text)).split())[:1000]
 
 

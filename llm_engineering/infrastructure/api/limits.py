@@ -77,17 +77,23 @@ class Allowance:
         self._buckets[key.id] = (tokens - 1, now)
 
     def save(self) -> None:
-        """Write the day's counts if they changed."""
+        """Write the day's counts if they changed. What cannot be written is told in the log, and tried again."""
         with self._lock:
             used, day = dict(self._used), self._day
-            if self._path is None or used == self._saved:
-                return
-            self._saved = used
+        if self._path is None or used == self._saved:
+            return
         fresh = self._path.with_name(f".{self._path.name}.new")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps({"day": day, "used": used}))
-        fresh.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.touch(mode=0o600)
+            fresh.write_text(json.dumps({"day": day, "used": used}))
+            fresh.replace(self._path)
+        except OSError as error:
+            from loguru import logger
+
+            logger.error("what the keys have used today cannot be written to {}: {}", self._path, error.strerror)
+        else:
+            self._saved = used
 
     def _read(self) -> tuple[str, dict[str, int]]:
         today = self._now().date().isoformat()

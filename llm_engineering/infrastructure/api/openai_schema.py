@@ -6,7 +6,7 @@ says so: the rules an answer is held to (cite, invent nothing) are the platform'
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -25,7 +25,7 @@ class TextPart(BaseModel):
 
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(max_length=1000)] | None = None
 
     @property
     def text(self) -> str:
@@ -52,9 +52,10 @@ class ChatRequest(BaseModel):
     n: Literal[1] | None = 1
     user: str | None = None
 
-    @field_validator("stop")
+    @field_validator("stop", mode="before")
     @classmethod
-    def _few_stops(cls, value: str | list[str] | None) -> str | list[str] | None:
+    def _few_stops(cls, value: Any) -> Any:
+        """Before each of them is looked at, which for a megabyte of them would take seconds."""
         if isinstance(value, list) and len(value) > 4:
             raise ValueError("at most 4 stop sequences")
         return value
