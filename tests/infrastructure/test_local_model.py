@@ -1,5 +1,7 @@
 """A transformers model in process, with one that is made on the spot."""
 
+import json
+from io import StringIO
 from itertools import islice
 from threading import Event, Thread
 
@@ -136,6 +138,47 @@ def test_a_model_that_breaks_while_writing_says_so_and_stays_usable(folders):
         list(model.stream(HELLO, max_tokens=3))
     good.model.embed_tokens.weight.data = weights
     assert list(model.stream(HELLO, max_tokens=3))
+
+
+def test_a_tokenizer_that_cannot_read_what_the_model_wrote_ends_the_answer(folders):
+    """Models have more numbers than their tokenizers have words; some tokenizers raise over those."""
+    model = TransformersModel(str(folders["plain"]))
+    _, tokenizer = model._loaded()
+
+    def out_of_range(*arguments, **options):
+        raise IndexError("piece id is out of range")
+
+    tokenizer.decode = out_of_range
+    with pytest.raises(ModelUnavailable, match="failed while writing: piece id is out of range"):
+        list(model.stream(HELLO, max_tokens=3))
+    del tokenizer.decode
+    assert list(model.stream(HELLO, max_tokens=3))
+
+
+def test_a_model_that_cannot_even_begin_says_so_and_stays_usable(folders):
+    """As when another program took the GPU's memory."""
+    import torch
+
+    model = TransformersModel(str(folders["plain"]))
+    good, _ = model._loaded()
+    sound = type(good)
+    good.__class__ = type("Elsewhere", (sound,), {"device": torch.device("xla")})
+    with pytest.raises(ModelUnavailable, match="failed while writing"):
+        list(model.stream(HELLO, max_tokens=3))
+    good.__class__ = sound
+    assert list(model.stream(HELLO, max_tokens=3))
+
+
+def test_a_models_own_code_is_not_run_and_nobody_is_asked_about_it(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", StringIO("y\n"))
+    for file in folders["plain"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    own = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
+    (tmp_path / "own.py").write_text("raise SystemExit('this ran')")
+    with pytest.raises(ModelUnavailable, match=r"cannot be loaded: .*custom code"):
+        TransformersModel(str(tmp_path)).check()
 
 
 def test_no_such_folder_is_a_wrong_setting(tmp_path):

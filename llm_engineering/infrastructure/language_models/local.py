@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 POLL = 0.05  # seconds between two looks at `stop` while another answer is being written
 NO_LIMIT = 1_000_000  # tokens; transformers writes "no limit" as 1e30
 FALLBACK_CONTEXT = 2048  # tokens, for a model that does not say
+SAFELY = {"trust_remote_code": False}  # else transformers asks on the terminal whether to run a model's own code
 
 _PLAIN_ROLES = {Role.SYSTEM: "", Role.USER: "User: ", Role.ASSISTANT: "Assistant: "}
 
@@ -49,13 +50,15 @@ class TransformersModel:
                 return
             room = max(1, min(max_tokens, self._context // 2))
             ids = self._fitting(prompt, self._context - room)
-            writing = _Writing(model, tokenizer, ids, max_tokens=room, temperature=temperature, stop=stop)
+            writing = None
             try:
+                writing = _Writing(model, tokenizer, ids, max_tokens=room, temperature=temperature, stop=stop)
                 yield from writing.pieces()
             except (RuntimeError, ValueError, IndexError) as error:  # torch: out of memory, a broken model
                 raise ModelUnavailable(f"{self.name} failed while writing: {_first_line(error)}") from error
             finally:
-                writing.end()
+                if writing:
+                    writing.end()
             if not stop():
                 yield Usage(prompt_tokens=len(ids), completion_tokens=writing.written)
 
@@ -65,7 +68,7 @@ class TransformersModel:
         try:
             from transformers import AutoConfig
 
-            config = AutoConfig.from_pretrained(place)
+            config = AutoConfig.from_pretrained(place, **SAFELY)
         except Exception as error:
             raise self._unusable(error) from error
         template = "its own chat template" if self._tokenizer.chat_template else "plain turns (it has no chat template)"
@@ -134,7 +137,7 @@ class TransformersModel:
             from transformers import AutoModelForCausalLM
 
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            model = AutoModelForCausalLM.from_pretrained(place, dtype=_dtype(device, self._folder))
+            model = AutoModelForCausalLM.from_pretrained(place, dtype=_dtype(device, self._folder), **SAFELY)
             return model.to(device).eval()
         except Exception as error:
             raise self._unusable(error) from error
@@ -145,7 +148,7 @@ class TransformersModel:
         try:
             from transformers import AutoTokenizer
 
-            return AutoTokenizer.from_pretrained(place)
+            return AutoTokenizer.from_pretrained(place, **SAFELY)
         except Exception as error:
             raise self._unusable(error) from error
 
@@ -247,7 +250,7 @@ class _Writing:
         except Exception as error:  # raised again where the pieces are read
             self._trouble = error
         finally:
-            self._streamer.end()
+            self._streamer.on_finalized_text("", stream_end=True)  # its own end() may fail as generate() did
 
     def _enough(self, ids: "torch.Tensor", scores: Any, **more: Any) -> "torch.Tensor":
         """Asked after every token."""
