@@ -12,6 +12,7 @@ from llm_engineering.domain.ledger import LedgerEntry, Outcome
 from llm_engineering.domain.ports import Change, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
 from llm_engineering.infrastructure.warehouse.rows import (
+    Decide,
     Kept,
     Row,
     Spool,
@@ -19,9 +20,8 @@ from llm_engineering.infrastructure.warehouse.rows import (
     Stored,
     decode,
     now,
-    put_stamp,
-    restore_stamp,
-    spooled,
+    put,
+    restore,
 )
 
 PAGE = 500  # keys per query
@@ -60,26 +60,22 @@ class MongoWarehouse:
         self._documents = database.documents
 
     def put(self, documents: Iterable[Document]) -> PutResult:
-        with spooled(documents) as spool:
-            done = self._upsert(spool, put_stamp)
-        return PutResult(done["inserted"], done["updated"], done[Kept.SAME] + spool.repeated)
+        return put(documents, self._upsert)
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
-        with spooled(documents) as spool:
-            done = self._upsert(spool, restore_stamp)
-        return Restored(done["inserted"], done["updated"], done[Kept.SAME] + spool.repeated, done[Kept.NEWER])
+        return restore(documents, self._upsert)
 
-    def _upsert(self, spool: Spool, stamp: Callable[[Row, Stored | None, str], Stamp | Kept]) -> Counter:
+    def _upsert(self, spool: Spool, decide: Decide) -> Counter:
         def write(session) -> Counter:
             done: Counter = Counter()
             for rows in _chunks(spool, PAGE, size=lambda row: len(row.payload)):
-                done.update(self._write(rows, stamp, session))
+                done.update(self._write(rows, decide, session))
             return done
 
         return self._database.transaction(write) if len(spool) else Counter()
 
-    def _write(self, rows: list[Row], stamp: Callable, session) -> Counter:
+    def _write(self, rows: list[Row], decide: Decide, session) -> Counter:
         from pymongo import ReplaceOne
 
         done, moment, writes = Counter(), now(), []
@@ -88,7 +84,7 @@ class MongoWarehouse:
         found = self._documents.find(wanted, fields, session=session)
         stored = {f["_id"]: Stored(f["content_hash"], Stamp(f["revision"], f["updated_at"])) for f in found}
         for row in rows:
-            verdict = stamp(row, stored.get(row.id), moment)
+            verdict = decide(row, stored.get(row.id), moment)
             if isinstance(verdict, Kept):
                 done[verdict] += 1
                 continue

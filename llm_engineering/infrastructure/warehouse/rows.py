@@ -4,7 +4,8 @@ import json
 import pickle
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
@@ -16,6 +17,7 @@ from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.ports import PutResult, Restored
 
 IN_MEMORY = 16 * 2**20  # bytes of one put that are held in memory; the rest waits in a temporary file
 
@@ -146,8 +148,25 @@ class Spool:
             yield pickle.load(self._file)
 
 
-def put_stamp(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
-    """A new revision only when the content changed."""
+Decide = Callable[[Row, Stored | None, str], Stamp | Kept]  # of a row, what is stored of it, and this moment
+Upsert = Callable[[Spool, Decide], Counter]  # all rows or none; counts "inserted", "updated" and each `Kept`
+
+
+def put(documents: Iterable[Document], upsert: Upsert) -> PutResult:
+    """A new revision only where the content changed."""
+    with spooled(documents) as spool:
+        done = upsert(spool, _next_revision)
+    return PutResult(done["inserted"], done["updated"], done[Kept.SAME] + spool.repeated)
+
+
+def restore(documents: Iterable[Document], upsert: Upsert) -> Restored:
+    """The documents' own revisions, unless what is stored is as new or newer."""
+    with spooled(documents) as spool:
+        done = upsert(spool, _own_revision)
+    return Restored(done["inserted"], done["updated"], done[Kept.SAME] + spool.repeated, done[Kept.NEWER])
+
+
+def _next_revision(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
     if stored is None:
         return Stamp(1, moment)
     if stored.content_hash == row.content_hash:
@@ -155,8 +174,7 @@ def put_stamp(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
     return Stamp(stored.stamp.revision + 1, moment)
 
 
-def restore_stamp(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
-    """The row's own revision, unless what is stored is as new or newer."""
+def _own_revision(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
     mine = Stamp(row.revision, row.updated_at or moment)
     if stored is None or mine > stored.stamp:
         return mine

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,16 +11,15 @@ from llm_engineering.domain.errors import TokenExpired
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
 from llm_engineering.domain.ports import Change, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
+    Decide,
     Kept,
-    Row,
     Spool,
     Stamp,
     Stored,
     decode,
     now,
-    put_stamp,
-    restore_stamp,
-    spooled,
+    put,
+    restore,
 )
 from llm_engineering.infrastructure.warehouse.sqlite_file import SqliteFile
 
@@ -61,17 +60,13 @@ class SqliteWarehouse:
         self._file = file
 
     def put(self, documents: Iterable[Document]) -> PutResult:
-        with spooled(documents) as spool:
-            done = self._upsert(spool, put_stamp)
-        return PutResult(done["inserted"], done["updated"], done[Kept.SAME] + spool.repeated)
+        return put(documents, self._upsert)
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
-        with spooled(documents) as spool:
-            done = self._upsert(spool, restore_stamp)
-        return Restored(done["inserted"], done["updated"], done[Kept.SAME] + spool.repeated, done[Kept.NEWER])
+        return restore(documents, self._upsert)
 
-    def _upsert(self, spool: Spool, stamp: Callable[[Row, Stored | None, str], Stamp | Kept]) -> Counter:
+    def _upsert(self, spool: Spool, decide: Decide) -> Counter:
         done: Counter = Counter()
         if not len(spool):
             return done
@@ -79,7 +74,7 @@ class SqliteWarehouse:
             moment, seq = now(), _last_seq(connection)
             for row in spool:
                 stored = _stored(connection, row.id)
-                verdict = stamp(row, stored, moment)
+                verdict = decide(row, stored, moment)
                 if isinstance(verdict, Kept):
                     done[verdict] += 1
                     continue
