@@ -3,6 +3,7 @@ and nothing is lost or half-written."""
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -259,6 +260,22 @@ def test_a_server_that_dies_is_reported_and_after_its_restart_all_is_there(new_m
     assert a_document("b").id in {change.document_id for change in again.changes(token)}
     warehouse.close()
     again.close()
+
+
+def test_a_server_that_hangs_holds_nobody_for_ever(new_mongo_server):
+    server, port = new_mongo_server()
+    address = f"mongodb://127.0.0.1:{port}/twin"
+    patient, _ = open_mongo(address)
+    assert patient._database._client.options.pool_options.socket_timeout == 120
+    patient.close()
+    hurried, _ = open_mongo(f"{address}?socketTimeoutMS=2000")
+    server.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}/twin cannot be reached"):
+            hurried.count()
+    finally:
+        server.send_signal(signal.SIGCONT)
+    hurried.close()
 
 
 def test_a_feed_that_no_longer_reaches_back_asks_for_everything_again(new_mongo_server):

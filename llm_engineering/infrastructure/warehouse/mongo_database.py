@@ -13,7 +13,10 @@ from llm_engineering.infrastructure.warehouse.rows import feed_id
 SCHEMA_VERSION = 1
 DATABASE = "llm_twin"  # when the URL names none
 BUSY_SECONDS = 30  # a write tries again for so long while others write the same documents
-SELECT_MS = 5000  # to find the primary, unless the URL says serverSelectionTimeoutMS
+TIMES = {  # unless the URL says otherwise
+    "serverSelectionTimeoutMS": 5_000,  # to find the primary
+    "socketTimeoutMS": 120_000,  # for one answer; without it a server that hangs holds a run for ever
+}
 
 # codes: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _EXPIRED = {136, 260, 280, 286}  # capped position lost, bad resume token, change stream fatal, history lost
@@ -33,8 +36,9 @@ class MongoDatabase:
 
         self.where = redacted(url)
         options: dict[str, Any] = {"appname": "llm-twin", "w": "majority"}
-        if "serverselectiontimeoutms" not in url.lower():
-            options["serverSelectionTimeoutMS"] = SELECT_MS
+        for name, milliseconds in TIMES.items():
+            if name.lower() not in url.lower():
+                options[name] = milliseconds
         try:
             self._client = MongoClient(url, **options)
             self._database = self._client.get_default_database(DATABASE)
