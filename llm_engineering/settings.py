@@ -3,14 +3,24 @@
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import SecretStr, ValidationError
+from pydantic import AfterValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from llm_engineering.domain.errors import ConfigError
 
 PREFIX = "TWIN_"
+
+
+def _fit_for_a_header(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a key holds no space, no line break and ASCII only; was it copied whole?")
+    return SecretStr(text)
+
+
+Key = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
 
 
 class Settings(BaseSettings):
@@ -23,14 +33,14 @@ class Settings(BaseSettings):
     home: Path = Path(".twin")  # everything the embedded defaults write
     warehouse: str = ""  # sqlite:///PATH or mongodb://…/DATABASE; empty: sqlite in home
     vectors: str = ""  # edge:///FOLDER or http(s)://HOST:6333; empty: edge in home
-    qdrant_api_key: SecretStr | None = None
+    qdrant_api_key: Key | None = None
     embedder: str = "all-MiniLM-L6-v2"  # any sentence-transformers id or folder, or hashing:SIZE
     embedder_precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     # what answers: extractive, openai:MODEL (any OpenAI-compatible server) or transformers:FOLDER-OR-ID
     language_model: str = "extractive"
     openai_base_url: str = "https://api.openai.com/v1"
-    openai_api_key: SecretStr | None = None
+    openai_api_key: Key | None = None
     openai_timeout: float = 60.0  # seconds to the next piece of an answer
 
     # where it is served; another host than loopback needs keys (`poe serve-keys add TEAM`)
@@ -42,7 +52,7 @@ class Settings(BaseSettings):
     # where traces go: a JSONL file in home, an Opik server (self-hosted or cloud), or nowhere
     tracing: Literal["jsonl", "opik", "off"] = "jsonl"
     opik_url: str = ""  # empty: the cloud
-    opik_api_key: SecretStr | None = None
+    opik_api_key: Key | None = None
     opik_workspace: str = ""
 
     chromium: Path | None = None  # the browser; found by itself where Debian, Chrome or macOS put it

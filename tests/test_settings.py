@@ -75,3 +75,17 @@ def test_one_host_is_asked_as_politely_by_all_authors_together_as_by_one(site):
         fetcher.close()
     assert len(fetched) == 4
     assert site.busiest == 1
+
+
+@pytest.mark.parametrize("variable", ["TWIN_OPENAI_API_KEY", "TWIN_QDRANT_API_KEY", "TWIN_OPIK_API_KEY"])
+@pytest.mark.parametrize("key", ["sk-first\nsk-second", "gehe\u00efm-key", "two keys"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch, variable, key):
+    monkeypatch.setenv(variable, key)
+    with pytest.raises(ConfigError, match=rf"{variable}: .*was it copied whole") as told:
+        load_settings()
+    assert not any(part in str(told.value) for part in key.split())
+
+
+def test_space_around_a_key_is_not_part_of_it(monkeypatch):
+    monkeypatch.setenv("TWIN_OPENAI_API_KEY", " sk-abc\n")
+    assert load_settings().openai_api_key.get_secret_value() == "sk-abc"
