@@ -86,6 +86,22 @@ def test_vectors_are_those_of_the_models_own_encode():
     assert np.abs(ours - expected).max() < 1e-5
 
 
+def test_a_question_is_embedded_by_one_thread_and_a_batch_by_all():
+    import torch
+
+    embedder = SentenceTransformerEmbedder(MINILM)
+    embedder.embed(["loaded"])
+    before, threads = torch.get_num_threads(), []
+    embedder._model[0].register_forward_pre_hook(lambda module, given: threads.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        embedder.embed(["What did the author write about bread?"])
+        embedder.embed(["Flour, water and salt make bread. " * 20])
+        assert threads == [1, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_model_that_wants_a_prompt_gets_it(folder):
     texts = ["a dog barks", "the stock market fell"]
     plain = SentenceTransformerEmbedder(str(folder), precision="float32").embed(texts)
