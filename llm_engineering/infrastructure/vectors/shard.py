@@ -73,7 +73,9 @@ class Shard:
         with engine(folder):
             edge = e.EdgeShard.create(str(folder), config)
             for field in points.KEYWORDS:
-                edge.update(e.UpdateOperation.create_field_index(field, e.KeywordIndexParams(memory=cold)))
+                # sealing puts an author's vectors side by side, so a question to one author reads them in one go
+                words = e.KeywordIndexParams(memory=cold, is_tenant=field == "author_id")
+                edge.update(e.UpdateOperation.create_field_index(field, words))
             for field in points.DATES:
                 edge.update(e.UpdateOperation.create_field_index(field, e.DatetimeIndexParams(memory=cold)))
         return cls(folder, edge)
