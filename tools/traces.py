@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import click
 
@@ -63,9 +64,10 @@ def elsewhere(settings: Settings, folder: Path) -> str:
 
 def show_table(found: list[dict], console: "Console") -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("when", "id", "question", "outcome", "ms", "stages (ms)", box=None, padding=(0, 2, 0, 0))
+    whole = Column("id", no_wrap=True, min_width=36)  # it is there to be copied
+    table = Table("when", whole, "question", "outcome", "ms", "stages (ms)", box=None, padding=(0, 2, 0, 0))
     for trace in found:
         stages = ", ".join(f"{stage['name']} {stage['ms']:.0f}" for stage in trace.get("stages", ()))
         table.add_row(
@@ -93,7 +95,7 @@ def show_one(trace: dict, console: "Console") -> None:
     for stage in trace.get("stages", ()):
         console.print(f"\n[bold]{escape(stage['name'])}[/]  [dim]{stage['start_ms']:.1f} + {stage['ms']:.1f} ms[/]")
         if "error" in stage:
-            console.print(Text(f"  {stage['error']}", style="red"))
+            console.print(Text(f"  {visible(stage['error'])}", style="red"))
         if stage.get("facts"):
             console.print(Text(_readable(stage["facts"])))
 
@@ -112,11 +114,11 @@ def _readable(value: Any, indent: int = 2) -> str:
     space = " " * indent
     match value:
         case dict():
-            return "\n".join(_pair(f"{name}:", one, indent) for name, one in value.items())
+            return "\n".join(_pair(f"{visible(name)}:", one, indent) for name, one in value.items())
         case list():
             return "\n".join(_pair("-", one, indent) for one in value)
         case str():
-            return "\n".join(space + line for line in value.splitlines())
+            return "\n".join(space + visible(line) for line in value.splitlines())
     return space + json.dumps(value)
 
 
@@ -126,7 +128,7 @@ def _pair(head: str, value: Any, indent: int) -> str:
         return f"{space}{head}\n{_readable(value, indent + 2)}"
     if isinstance(value, str) and "\n" in value:
         return f"{space}{head}\n{_readable(value, indent + 2)}"
-    return f"{space}{head} {value if isinstance(value, str) else json.dumps(value)}"
+    return f"{space}{head} {visible(value) if isinstance(value, str) else json.dumps(value)}"
 
 
 def _members(value: dict | list) -> list:
@@ -140,8 +142,13 @@ def _moment(trace: dict) -> str:
         return "?"
 
 
+def visible(text: str) -> str:
+    """Control and direction characters as their escapes: what a stranger asked must not steer a terminal."""
+    return "".join(ascii(one)[1:-1] if category(one).startswith("C") else one for one in text)
+
+
 def _short(text: str, limit: int) -> str:
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

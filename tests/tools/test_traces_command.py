@@ -73,6 +73,23 @@ def test_one_trace_is_shown_in_full(tracer):
     assert "Other?" not in result.output
 
 
+def test_what_a_stranger_asked_does_not_steer_the_terminal(tracer):
+    evil = "clear \x1b[2J title \x1b]0;x\x07 csi \x9b31m back \u202e end"
+    trace = tracer.start("answer")
+    with pytest.raises(ValueError, match="clear"), trace.stage("answer", prompt=[f"line\n{evil}"], **{evil: evil}):
+        raise ValueError(evil)
+    trace.finish(question=evil, answer=evil, outcome=evil)
+    tracer.recent(1)
+    for shown in (run(traces), run(traces, "--id", trace.id)):
+        assert "clear \\x1b[2J" in shown.output
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown.output)
+
+
+def test_an_id_is_whole_however_narrow_the_terminal(tracer):
+    id_ = ask(tracer, "What does a long question look like in a narrow terminal?")
+    assert id_ in CliRunner().invoke(traces, [], env={"COLUMNS": "80"}).output
+
+
 def test_a_failed_stage_is_shown(tracer):
     trace = tracer.start("answer", question="Why?")
     with pytest.raises(ValueError, match="red"), trace.stage("answer"):
