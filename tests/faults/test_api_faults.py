@@ -405,6 +405,10 @@ def test_a_bug_half_way_cuts_the_stream_short_and_not_the_server(client, service
         ("see /home/ann/.twin/vectors: gone", "see [path]: gone"),
         ("~/x/y and ./here/it/is, C:\\Users\\ann", "[path] and [path], [path]"),
         ("data/home/index is locked", "[path] is locked"),
+        (
+            "TWIN_LANGUAGE_MODEL=transformers:/srv/models/x: no model",
+            "TWIN_LANGUAGE_MODEL=transformers:[path]: no model",
+        ),
         ("ask https://user:pw@host:1/v1?k=2 again", "ask [address] again"),
         ("either/or, 1/2, run `poe run-features`", "either/or, 1/2, run `poe run-features`"),
         ("line\n\ttwo", "line two"),

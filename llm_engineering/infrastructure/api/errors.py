@@ -92,7 +92,7 @@ def _told(error: LLMTwinError) -> _Told:
     return _Told(503, "unavailable", without_paths(str(error)), 5.0)
 
 
-_PATH = re.compile(r"(?<![\w:/.])(?:~|\.{1,2})?/[^\s,;:'\"()]+|(?<![\w/])\.?[\w-]+(?:/[\w.-]+){2,}|\b[A-Za-z]:\\\S+")
+_PATH = re.compile(r"(?<![\w/.])(?:~|\.{1,2})?/[^\s,;:'\"()]+|(?<![\w/])\.?[\w-]+(?:/[\w.-]+){2,}|\b[A-Za-z]:\\\S+")
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s,;'\"()]+", re.IGNORECASE)
 
 
