@@ -270,6 +270,7 @@ def test_a_server_that_hangs_holds_nobody_for_ever(new_mongo_server):
     patient.close()
     hurried, _ = open_mongo(f"{address}?socketTimeoutMS=2000")
     server.send_signal(signal.SIGSTOP)
+    os.waitpid(server.pid, os.WUNTRACED)  # it has stopped
     try:
         with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}/twin cannot be reached"):
             hurried.count()

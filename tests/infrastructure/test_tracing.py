@@ -44,6 +44,12 @@ def tracer(tmp_path):
     made.close()
 
 
+def recent(tracer, limit):
+    """However slow the machine: the tracer's own `recent` waits a second at most."""
+    assert tracer._outbox.flush(60)
+    return tracer.recent(limit)
+
+
 def ask(tracer, question="How?", **more):
     trace = tracer.start("answer", question=question)
     with trace.stage("understand") as facts:
@@ -61,7 +67,7 @@ def ask(tracer, question="How?", **more):
 
 def test_a_trace_id_leads_to_everything(tracer, tmp_path):
     id_ = ask(tracer)
-    [trace] = tracer.recent(5)
+    [trace] = recent(tracer, 5)
     assert trace["id"] == id_
     assert (trace["name"], trace["input"], trace["output"]) == ("answer", {"question": "How?"}, {"answer": "So."})
     assert datetime.fromisoformat(trace["at"]).tzinfo == UTC
@@ -78,7 +84,7 @@ def test_a_trace_id_leads_to_everything(tracer, tmp_path):
 
 def test_the_newest_come_first(tracer):
     ids = [ask(tracer, str(number)) for number in range(5)]
-    assert [trace["id"] for trace in tracer.recent(3)] == ids[:1:-1]
+    assert [trace["id"] for trace in recent(tracer, 3)] == ids[:1:-1]
 
 
 def test_what_failed_is_recorded_with_its_stage(tracer):
@@ -86,7 +92,7 @@ def test_what_failed_is_recorded_with_its_stage(tracer):
     with pytest.raises(ValueError, match="x"), trace.stage("answer", prompt="p"):
         raise ValueError("x")
     trace.finish()
-    [stage] = tracer.recent(1)[0]["stages"]
+    [stage] = recent(tracer, 1)[0]["stages"]
     assert (stage["error"], stage["facts"]) == ("ValueError: x", {"prompt": "p"})
 
 
@@ -101,14 +107,14 @@ def test_a_reader_who_leaves_is_recorded_as_such(tracer):
     next(pieces)
     pieces.close()
     trace.finish()
-    assert tracer.recent(1)[0]["stages"][0]["error"] == "stopped: the reader left"
+    assert recent(tracer, 1)[0]["stages"][0]["error"] == "stopped: the reader left"
 
 
 def test_only_the_first_finish_counts(tracer):
     trace = tracer.start("answer")
     trace.finish(answer="one")
     trace.finish(answer="two")
-    assert [one["output"] for one in tracer.recent(5)] == [{"answer": "one"}]
+    assert [one["output"] for one in recent(tracer, 5)] == [{"answer": "one"}]
 
 
 def test_what_was_recorded_does_not_change_with_what_it_was_made_of(tracer):
@@ -118,7 +124,7 @@ def test_what_was_recorded_does_not_change_with_what_it_was_made_of(tracer):
         facts["hits"] = hits
     trace.finish()
     hits.append(2)
-    assert tracer.recent(1)[0]["stages"][0]["facts"] == {"hits": [1]}
+    assert recent(tracer, 1)[0]["stages"][0]["facts"] == {"hits": [1]}
 
 
 def test_ids_are_of_version_7_and_sort_by_age():
@@ -200,7 +206,7 @@ def test_a_secret_in_an_error_is_left_out(tracer):
     with pytest.raises(ValueError, match="hunter2"), trace.stage("answer"):
         raise ValueError("mongodb://ada:hunter2@host is down")
     trace.finish()
-    assert "hunter2" not in json.dumps(tracer.recent(1))
+    assert "hunter2" not in json.dumps(recent(tracer, 1))
 
 
 def test_an_over_long_text_is_cut_with_a_note():
@@ -289,7 +295,7 @@ def test_everything_becomes_plain_json():
 
 def test_files_are_their_owners_alone(tracer, tmp_path):
     ask(tracer)
-    tracer.close()
+    assert tracer._outbox.flush(60)
     [path] = trace_files(tmp_path / "traces")
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
@@ -404,7 +410,7 @@ def test_a_failing_writer_loses_its_records_and_no_more(warnings):
     assert outbox.flush(10)
     fail[0] = False
     outbox.put({"id": "kept"})
-    outbox.close()
+    outbox.close(60)
     assert written == [{"id": "kept"}]
     assert outbox.dropped == 1
     assert "No space left" in warnings[0]
@@ -527,6 +533,7 @@ def test_opik_gets_the_trace_and_one_span_for_each_stage(site, opik, tmp_path):
     with pytest.raises(ValueError, match="why"), trace.stage("answer", model="m"):
         raise ValueError("why: because")
     trace.finish()
+    assert tracer._outbox.flush(60)
     tracer.close()
     first, second = opik.traces
     assert first["id"] == id_
@@ -550,8 +557,8 @@ def test_what_opik_does_not_take_is_kept_here_and_told_once(site, opik, tmp_path
     tracer = OpikTracer(url=site.url("/api").replace("//", "//user:hunter2@"), api_key="k3y", fallback=tmp_path)
     for _ in range(3):
         ask(tracer)
-        assert tracer.recent(1)
-    assert len(tracer.recent(9)) == 3
+        assert recent(tracer, 1)
+    assert len(recent(tracer, 9)) == 3
     assert tracer.dropped == 0
     tracer.close()
     assert len(warnings) == 1
@@ -567,12 +574,12 @@ def test_opik_is_asked_again_after_a_while(site, opik, tmp_path, warnings):
     opik.status = 500
     tracer = OpikTracer(url=site.url("/api"), fallback=tmp_path, rest=60, clock=lambda: now[0])
     ask(tracer)
-    assert len(tracer.recent(9)) == 1
+    assert len(recent(tracer, 9)) == 1
     opik.status, now[0] = 204, 61.0
     ask(tracer)
-    tracer.recent(1)
+    recent(tracer, 1)
     assert len(opik.traces) == 1
-    assert len(tracer.recent(9)) == 1
+    assert len(recent(tracer, 9)) == 1
     tracer.close()
 
 
@@ -580,7 +587,7 @@ def test_opik_is_asked_again_after_a_while(site, opik, tmp_path, warnings):
 def test_without_a_server_traces_stay_here(tmp_path, warnings, url):
     tracer = OpikTracer(url=url, fallback=tmp_path)
     ask(tracer)
-    assert len(tracer.recent(9)) == 1
+    assert len(recent(tracer, 9)) == 1
     tracer.close()
     assert len(warnings) == 1
     assert "they go to" in warnings[0]
@@ -590,7 +597,7 @@ def test_without_a_server_traces_stay_here(tmp_path, warnings, url):
 def test_a_key_no_header_can_hold_loses_no_trace(site, tmp_path, warnings):
     tracer = OpikTracer(url=site.url("/api"), api_key="geheim\u00e4", fallback=tmp_path)
     ask(tracer)
-    assert len(tracer.recent(9)) == 1
+    assert len(recent(tracer, 9)) == 1
     tracer.close()
     assert "geheim" not in warnings[0]
 
@@ -619,5 +626,5 @@ def test_only_the_spans_may_be_refused(site, opik, tmp_path):
     site.route("/api/v1/private/spans/batch", lambda request: Answer(413))
     tracer = OpikTracer(url=site.url("/api"), fallback=tmp_path)
     id_ = ask(tracer)
-    assert [trace["id"] for trace in tracer.recent(9)] == [id_]
+    assert [trace["id"] for trace in recent(tracer, 9)] == [id_]
     tracer.close()
