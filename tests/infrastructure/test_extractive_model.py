@@ -89,3 +89,61 @@ def test_any_script_is_quoted(model, question, text):
 def test_it_needs_no_model_and_says_so(model):
     assert "hashing" in model.check()
     assert not model.generative
+
+
+def test_a_question_is_no_answer_but_lends_its_words_to_what_follows(model):
+    text = (
+        "Why is sourdough bread sour after a long night? Because lactic bacteria make acids in the cold. "
+        "Ovens are often very hot indeed."
+    )
+    answer = ask(model, "Why is sourdough bread sour?", text)
+    assert answer.startswith("“Because lactic bacteria make acids in the cold.” [1]")
+    assert "?" not in answer
+    assert "?" in ask(model, "Why is sourdough bread sour?", "Why is sourdough bread sour after a long night?")
+
+
+def test_what_announces_a_list_is_quoted_with_it_or_not_at_all(model):
+    listed = "Sourdough bread needs these things:\n\n- flour from **whole** grain\n- a night of\n  patience\n\nOh."
+    answer = ask(model, "What does sourdough bread need?", listed)
+    assert answer.startswith("“Sourdough bread needs these things: - flour from whole grain - a night of patience” [1]")
+    code = "Sourdough bread needs this code:\n\n```\nflour + salt\n```\n\nSalt slows the yeast of the bread down."
+    assert "this code" not in ask(model, "What does sourdough bread need?", code)
+
+
+def test_sentences_of_a_passage_are_quoted_in_its_order(model):
+    text = (
+        "Baking of sourdough begins in the evening. Ovens are often very hot. Good bread needs flour, water and salt."
+    )
+    answer = ask(model, "Good bread needs flour and salt, and baking of sourdough begins when?", text)
+    quoted = [part.rsplit("” [", 1)[0] for part in answer.removeprefix("“").split("] “")]
+    assert len(quoted) >= 2
+    assert quoted == sorted(quoted, key=text.index)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "[sourdough bread needs](https://example.com/a/very/long/address/of/a/page/on/bread/and/salt).",
+        "Sourdough Bread Needs: The Complete Guide To Flour And Salt.",
+        "A. Baker, B. Miller, and C. Salt, Sourdough Bread Needs and Flour.",
+        "from sourdough import bread, needs, flour, water, salt and more.",
+        "Sourdough bread needs flour [Image by the author of the sourdough bread].",
+        "What sourdough bread needs is shown in this picture of the code:",
+    ],
+)
+def test_links_headlines_references_captions_and_code_are_no_answer(model, junk):
+    text = f"{junk}\n\nIts dough wants flour, water and some salt."
+    assert ask(model, "What does sourdough bread need?", text) == "“Its dough wants flour, water and some salt.” [1]"
+
+
+def test_a_sentence_that_says_what_a_thing_is_comes_before_one_that_announces_it(model):
+    text = "In this article we introduced sourdough. Sourdough is dough raised by wild yeast and lactic bacteria."
+    [_, first, *_] = ask(model, "What is sourdough?", text, max_tokens=3).split("“")
+    assert first.startswith("Sourdough is dough")
+
+
+def test_what_was_searched_for_is_looked_for_and_not_the_frame_of_the_question(model):
+    texts = "Ann did write much about writing and what she wrote. Salt slows the yeast of the dough down."
+    given = [Passage(number=1, chunk=passage(1, text=texts), score=1.0, text=texts)]
+    prompt = answer_prompt("What did Ann write about salt?", given, about="salt")
+    assert next(iter(model.stream(prompt, max_tokens=9))) == "“Salt slows the yeast of the dough down.” [1]"
