@@ -21,7 +21,7 @@ BREAD = Passage(
     score=0.9,
     text="before Flour, water and salt make bread. after",
 )
-WAIT = 20.0  # seconds that a test waits for an event; it fails when they are over
+WAIT = 60.0  # seconds that a test waits for an event; it fails when they are over
 
 
 class ScriptedService:

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ from llm_engineering.infrastructure.fetchers.chromium import find_browser
 pytest.importorskip("gradio", reason="the group ui is not installed")
 browser = pytest.mark.usefixtures("needs_browser")
 pytestmark = pytest.mark.browser
-SECONDS = 40  # to wait at most, on a machine that is busy with other things
+SECONDS = 90  # to wait at most, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,22 @@ def until(true):
     return found
 
 
+VISIBLE = """return [...document.querySelectorAll(arguments[0])]
+    .filter((one) => one.checkVisibility({ opacityProperty: true, visibilityProperty: true })
+                     && one.getClientRects().length)
+    .map((one) => [one, one.innerText.trim()])"""
+
+
+class Shown(NamedTuple):
+    """selenium's element, with the text it had when it was found."""
+
+    element: Any
+    text: str
+
+    def __getattr__(self, name):
+        return getattr(self.element, name)
+
+
 class Reader:
     def __init__(self, driver, address) -> None:
         self.driver, self.address = driver, address
@@ -101,22 +118,13 @@ class Reader:
         self.driver.get(self.address)
         self.see("#welcome .card, #welcome .turn")
 
-    def find(self, css):
-        from selenium.webdriver.common.by import By
+    def find(self, css) -> "list[Shown]":
+        """The visible ones with their texts, all of one moment: the page replaces them as an answer is written."""
+        return [Shown(*one) for one in self.driver.execute_script(VISIBLE, css)]
 
-        return [one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed()]
-
-    def see(self, css, words=""):
+    def see(self, css, words="") -> "Shown":
         """The first visible one that holds the words, as soon as there is one."""
-        from selenium.common.exceptions import StaleElementReferenceException
-
-        def look():
-            try:
-                return next((one for one in self.find(css) if words in one.text), None)
-            except StaleElementReferenceException:  # replaced while it was looked at, as an answer on its way is
-                return None
-
-        return until(look)
+        return until(lambda: next((one for one in self.find(css) if words in one.text), None))
 
     def ask(self, text) -> None:
         from selenium.webdriver.common.keys import Keys
@@ -137,7 +145,17 @@ class Reader:
 
     def click(self, css, words="") -> None:
         """Not by its place on the screen: the page may just be scrolling."""
-        self.driver.execute_script("arguments[0].focus(); arguments[0].click()", self.see(css, words))
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        def clicked():
+            try:
+                element = self.see(css, words).element
+                self.driver.execute_script("arguments[0].focus(); arguments[0].click()", element)
+            except StaleElementReferenceException:  # replaced since it was seen
+                return False
+            return True
+
+        until(clicked)
 
     def script(self, code):
         return self.driver.execute_script(code)
