@@ -17,6 +17,7 @@ from llm_engineering.domain.ports import (
     LanguageModel,
     Ledger,
     Reach,
+    Registry,
     Repositories,
     Reranker,
     Tracer,
@@ -93,9 +94,21 @@ def build_language_model(settings: Settings, embedder: Embedder) -> LanguageMode
             from llm_engineering.infrastructure.language_models.local import TransformersModel
 
             return TransformersModel(name)
+        case "registry" if name:
+            from llm_engineering.infrastructure.language_models.registered import RegistryModel
+
+            return RegistryModel(name, registry=build_registry())
     raise ConfigError(
-        f"TWIN_LANGUAGE_MODEL={settings.language_model}: use extractive, openai:MODEL or transformers:FOLDER-OR-ID"
+        f"TWIN_LANGUAGE_MODEL={settings.language_model}: use extractive, openai:MODEL, transformers:FOLDER-OR-ID or "
+        "registry:NAME"
     )
+
+
+def build_registry() -> Registry:
+    """Where it is, is ZenML's setting (ZENML_CONFIG_PATH, or the server it is connected to)."""
+    from llm_engineering.infrastructure.registry import ZenMLRegistry
+
+    return ZenMLRegistry()
 
 
 def build_reranker(config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None) -> Reranker | None:
@@ -197,6 +210,10 @@ class Platform:
     @cached_property
     def language_model(self) -> LanguageModel:
         return build_language_model(self.settings, self.embedder)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return build_registry()
 
     @cached_property
     def tracer(self) -> Tracer:

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     embedder: str = "all-MiniLM-L6-v2"  # any sentence-transformers id or folder, or hashing:SIZE
     embedder_precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
-    # what answers: extractive, openai:MODEL (any OpenAI-compatible server) or transformers:FOLDER-OR-ID
+    # what answers: extractive, openai:MODEL (any OpenAI-compatible server), transformers:FOLDER-OR-ID, or
+    # registry:NAME (what is in production), registry:NAME@VERSION, registry:NAME@staging
     language_model: str = "extractive"
     openai_base_url: str = "https://api.openai.com/v1"
     openai_api_key: Key | None = None

@@ -1,18 +1,15 @@
 """ZenML, made quiet and pointed at this project. Call `prepare` before anything imports zenml."""
 
-import fcntl
-import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from llm_engineering.infrastructure.registry import open_zenml
 from steps.report_page import red as red_parts
 from steps.run_record import RunRecord, read_record
 
@@ -20,33 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def prepare(*, debug: bool = False) -> None:
-    os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
-    os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "INFO" if debug else "ERROR")
-    os.environ.setdefault("ZENML_ENABLE_RICH_TRACEBACK", "false")
     # a config belongs into the step's parameters, where the dashboard shows it, and not into one file per step
     os.environ.setdefault("ZENML_PARAMETER_SIZE_THRESHOLD", "-1")
     # authors at a time; each has `fetch.concurrency` threads of its own, and may open a browser
     os.environ.setdefault("ZENML_DYNAMIC_PIPELINE_WORKER_COUNT", "4")
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    from zenml.config.global_config import GlobalConfiguration
-    from zenml.utils import source_utils
-
-    source_utils.set_custom_source_root(str(ROOT))
-    if not debug:
-        for name in ("zenml", "alembic", "sqlalchemy"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _one_at_a_time(Path(GlobalConfiguration().config_directory)):
-        _ = GlobalConfiguration().zen_store
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """ZenML makes its database when first asked, and two processes that do so at once break each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".llm-twin.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    open_zenml(debug=debug)
 
 
 def run_name(pipeline: str) -> str:

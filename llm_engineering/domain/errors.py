@@ -99,5 +99,9 @@ class ModelUnavailable(LLMTwinError):
         self.said = ""  # what a reader was shown before it failed half-way
 
 
+class ModelNotFound(LLMTwinError):
+    """The registry holds no such version of a model: what is not there, what is there, and what to run."""
+
+
 class BadQuestion(LLMTwinError):
     """The question cannot be asked as it is: empty, too long, or asking for more passages than there may be."""

@@ -1,6 +1,6 @@
 """The roles the rooms rely on. `bootstrap` decides who plays them; `tests/contracts` holds one law per role."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.models import ModelVersion, Stage
 from llm_engineering.domain.prompts import Prompt
 
 # --- the warehouse -----------------------------------------------------------------------------------------
@@ -248,6 +249,29 @@ class FeedbackBook(Protocol):
 
     def all(self) -> Iterator[Feedback]:
         """Oldest first."""
+
+
+# --- the model registry ------------------------------------------------------------------------------------
+
+
+class Registry(Protocol):
+    """Keeps the versions of models, numbered from 1, and says which one is in use."""
+
+    def register(self, name: str, folder: Path, *, facts: Mapping[str, str | float] | None = None) -> ModelVersion:
+        """Copy the transformers model in `folder` into the store, or leave it there when it lies in it already. All or
+        nothing; the same weights with the same facts are one version. Raises ConfigError when `folder` holds no whole
+        model or a name or a fact cannot be kept, StoreUnavailable."""
+
+    def promote(self, name: str, version: int, stage: Stage = Stage.PRODUCTION) -> ModelVersion:
+        """The version that was in that stage steps back to archived. Raises ModelNotFound, StoreUnavailable, and
+        StoreCorrupt when weights that would be used from now on are not what was registered."""
+
+    def find(self, name: str, which: int | Stage = Stage.PRODUCTION) -> ModelVersion:
+        """Raises ModelNotFound, which names what there is, StoreCorrupt when its files are missing or were changed,
+        StoreUnavailable."""
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """By name, newest first; also those whose files were damaged."""
 
 
 # --- reading the world -------------------------------------------------------------------------------------
