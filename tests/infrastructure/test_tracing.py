@@ -416,6 +416,20 @@ def test_a_failing_writer_loses_its_records_and_no_more(warnings):
     assert "No space left" in warnings[0]
 
 
+def test_what_neither_place_takes_is_counted_and_told(warnings):
+    def away(records):
+        raise ConnectionError("nobody there")
+
+    def full(records):
+        raise OSError(28, "No space left on device")
+
+    outbox = Outbox(away, otherwise=full)
+    outbox.put({"id": "lost"})
+    outbox.close(60)
+    assert outbox.dropped == 1
+    assert "No space left" in warnings[0]
+
+
 def test_a_tracer_that_was_never_used_closes_at_once(tmp_path):
     JsonlTracer(tmp_path / "traces").close()
     assert not (tmp_path / "traces").exists()
