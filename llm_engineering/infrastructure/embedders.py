@@ -76,16 +76,26 @@ class SentenceTransformerEmbedder:
         if not texts:
             return []
         sound = [_sound(text) for text in texts]
-        how = {"output_value": "token_embeddings", "convert_to_numpy": False, "show_progress_bar": False}
+        before, after = self._special_tokens
         try:
-            with self._lock:
-                found = self._model.encode(sound, batch_size=self._batch_size, **how)
+            with self._lock, self._fitting_threads(sound):
+                found = self._tokens(sound)
         except KeyError as error:  # static embeddings, for one, are averaged at once
             raise ConfigError(
                 f"TWIN_EMBEDDER={self.model_id} gives no vectors of single tokens; set retrieval.rerank to none"
             ) from error
-        before, after = self._special_tokens
         return [_unit_length(rows[before : len(rows) - after].float().cpu().numpy()) for rows in found]
+
+    def _tokens(self, texts: list[str]) -> list[Any]:
+        """(tokens, size) of each text, special tokens among them."""
+        if self._cutting_tokenizer is None:
+            how = {"output_value": "token_embeddings", "convert_to_numpy": False, "show_progress_bar": False}
+            return self._model.encode(texts, batch_size=self._batch_size, **how)
+        found: list[Any] = [None] * len(texts)
+        for made, order, lengths in self._forward(texts):
+            for row, (i, length) in enumerate(zip(order, lengths, strict=True)):
+                found[i] = made["token_embeddings"][row, :length]
+        return found
 
     def _fitting_threads(self, texts: Sequence[str]) -> AbstractContextManager:
         """One thread for a question: two take 3/4 of the time on a machine with nothing else to do, but wait for each
@@ -107,26 +117,34 @@ class SentenceTransformerEmbedder:
         return 128 if self._model.device.type == "cuda" else 8 if self._in_bfloat16 else 32
 
     def _encode(self, texts: list[str]) -> "np.ndarray":
-        """As the model's own `encode`, which sorts by characters; sorted by tokens there is next to no padding (0.3 %
-        of the tokens instead of 23 %, on real articles in batches of 8)."""
         import numpy as np
+
+        rows = np.empty((len(texts), self.spec.size), np.float32)
+        for made, order, _ in self._forward(texts):
+            rows[order] = made["sentence_embedding"].float().cpu().numpy()
+        return rows
+
+    def _forward(self, texts: list[str]) -> Iterator[tuple[dict[str, Any], list[int], list[int]]]:
+        """Batch after batch: what the model made of it, which texts it holds, and how many tokens each of them has.
+
+        The model's own `encode` sorts by characters; sorted by tokens there is next to no padding (0.3 % of the tokens
+        instead of 23 %, on real articles in batches of 8).
+        """
         import torch
 
         encodings = self._cutting_tokenizer.encode_batch_fast(texts)
-        batch_size = self._batch_size
         order = sorted(range(len(texts)), key=lambda i: -len(encodings[i]))
-        rows = np.empty((len(texts), self.spec.size), np.float32)
-        with torch.inference_mode():
-            for at in range(0, len(order), batch_size):
-                batch = order[at : at + batch_size]
-                ids = torch.full((len(batch), len(encodings[batch[0]])), self._model.tokenizer.pad_token_id)
-                mask = torch.zeros_like(ids)
-                for row, i in enumerate(batch):
-                    tokens = torch.tensor(encodings[i].ids)
-                    ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
-                features = {"input_ids": ids.to(self._model.device), "attention_mask": mask.to(self._model.device)}
-                rows[batch] = self._model.forward(features)["sentence_embedding"].float().cpu().numpy()
-        return rows
+        for at in range(0, len(order), self._batch_size):
+            batch = order[at : at + self._batch_size]
+            lengths = [len(encodings[i]) for i in batch]
+            ids = torch.full((len(batch), lengths[0]), self._model.tokenizer.pad_token_id)
+            mask = torch.zeros_like(ids)
+            for row, (i, length) in enumerate(zip(batch, lengths, strict=True)):
+                ids[row, :length], mask[row, :length] = torch.tensor(encodings[i].ids), 1
+            features = {"input_ids": ids.to(self._model.device), "attention_mask": mask.to(self._model.device)}
+            with torch.inference_mode():
+                made = self._model.forward(features)
+            yield made, batch, lengths
 
     @cached_property
     def _cutting_tokenizer(self) -> Any | None:

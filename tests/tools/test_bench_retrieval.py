@@ -15,17 +15,17 @@ from tools.bench import quality, retrieval
 def test_made_up_chunks_are_indexed_and_asked_under_an_author_filter(tmp_path):
     embedder = HashingEmbedder(32)
     store = EdgeVectorStore(tmp_path / "vectors")
-    words = [retrieval._word(i) for i in range(50)]
+    words = retrieval._words()[:50]
     assert len(set(words)) == 50
     retrieval._fill(store, embedder.spec, 500, words, [1.0] * 50)
     reader = open_index(store, embedder=embedder)
     assert reader.info().chunks == 500
     assert len(reader.facets().authors) == retrieval.AUTHORS
-    whole, engine, busy = retrieval._times(["ka lo mi", "ter son"], reader, embedder)
+    whole, engine, busy = retrieval._times([" ".join(words[:3]), words[4]], reader, embedder)
     assert len(whole) == len(engine) == 2
     assert all(0 < part < one for part, one in zip(engine, whole, strict=True))
     assert busy > 0
-    assert len(retrieval._rerank_times(["ka lo mi", "ter son", "ve ra"], reader, embedder)) == 1
+    assert len(retrieval._rerank_times(words[:3], reader, embedder)) == 1
 
 
 def report(gain: float) -> RetrievalReport:

@@ -1,5 +1,6 @@
 """How long a question takes: embedding it, asking the engine with an author filter, and reading the hits again."""
 
+import json
 import statistics
 import tempfile
 import time
@@ -15,6 +16,7 @@ from llm_engineering.domain.ports import VectorReader
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.retrieve import find_passages, open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
+from llm_engineering.infrastructure.model_files import local_folder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from tools.bench.result import Bar, Benchmark
@@ -25,18 +27,19 @@ ENGINE = 5.0
 RERANKED = 250.0
 QUESTIONS = 200
 AUTHORS = 20
-WORDS = 20_000  # in the vocabulary, used as often as Zipf's law says
+WORDS = 15_000  # in the vocabulary, used as often as Zipf's law says
+LENGTHS = (60, 236)  # words, one token each; 148 on average, as the chunks of the real articles have (149)
 PER_DOCUMENT = 20
 BATCH = 2_000
 
 
 def measure(sizes: dict[int, float] | None = None, questions: int = QUESTIONS) -> Benchmark:
-    """Made up chunks of about 180 words with unit vectors in random directions, by twenty authors."""
+    """Made up chunks, as long as real ones, with unit vectors in random directions, by twenty authors."""
     embedder = SentenceTransformerEmbedder(MODEL)
     embedder.embed(["loaded before anything is timed"])
     draw = Random(5)
-    words = [_word(i) for i in range(WORDS)]
-    weights = [1 / (i + 10) for i in range(WORDS)]
+    words = _words()
+    weights = [1 / (i + 10) for i in range(len(words))]
     asked = [" ".join(draw.choices(words, weights, k=9)) + "?" for _ in range(questions)]
     bars, figures = [], {}
     for size, most in (sizes or SIZES).items():
@@ -112,14 +115,11 @@ def _p95(times: Sequence[float]) -> float:
 # --- made up chunks ---
 
 
-def _word(i: int) -> str:
-    syllables = ("ka", "lo", "mi", "ter", "son", "ve", "ra", "du", "ning", "po", "li", "sha", "be", "cor")
-    name = ""
-    while True:
-        i, left = divmod(i, len(syllables))
-        name += syllables[left]
-        if not i:
-            return name
+def _words() -> list[str]:
+    """Of the encoder's own vocabulary, so that made up text has as many tokens as real text of its length."""
+    tokenizer = json.loads((local_folder(MODEL) / "tokenizer.json").read_text(encoding="utf-8"))
+    known = sorted(word for word in tokenizer["model"]["vocab"] if word.isalpha() and len(word) > 2)
+    return Random(4).sample(known, WORDS)
 
 
 def _author(i: int) -> Author:
@@ -135,7 +135,10 @@ def _fill(store: EdgeVectorStore, embedding, size: int, words: Sequence[str], we
         for at in range(0, size, BATCH):
             rows = rng.standard_normal((min(BATCH, size - at), embedding.size), np.float32)
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            chunks = [_chunk(at + i, authors, draw.choices(words, weights, k=180)) for i in range(len(rows))]
+            chunks = [
+                _chunk(at + i, authors, draw.choices(words, weights, k=draw.randint(*LENGTHS)))
+                for i in range(len(rows))
+            ]
             new = [EmbeddedChunk(*pair) for pair in zip(chunks, rows, strict=True)]
             writer.replace(sorted({chunk.document_id for chunk in chunks}), new, [])
             writer.checkpoint(str(at))  # as the features pipeline does
@@ -163,5 +166,5 @@ def _chunk(i: int, authors: Sequence[Author], words: Sequence[str]) -> Chunk:
         window=text,
         start=part * 2000,
         end=part * 2000 + len(text),
-        tokens=240,
+        tokens=len(words) + 2,
     )
