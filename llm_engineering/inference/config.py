@@ -35,8 +35,8 @@ class RetrievalConfig(Noun):
     mmr: Annotated[float, Field(ge=0, le=1)] = 0.0  # 0: pure relevance; up: more diverse (Carbonell & Goldstein 1998)
     passages: Annotated[int, Field(ge=1, le=50)] = 6
     token_budget: Annotated[int, Field(ge=64)] = 2000  # of all passages shown to the model
-    # Cosine of the nearest passage; below, nothing was found. `poe bench quality` measures it: with all-MiniLM-L6-v2
-    # 0.30 turns away 0 of 197 titles and headings of the articles, and lets 2 of 30 off-topic questions through.
+    # Cosine of the nearest passage; below, nothing was found, unless a passage holds every word. `poe bench quality`
+    # measures it: with all-MiniLM-L6-v2 0.30 turns away 0.7 % of what has an answer and 89 % of what has none.
     min_relevance: Annotated[float, Field(ge=-1, le=1)] = 0.30
 
 
