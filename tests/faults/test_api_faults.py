@@ -437,10 +437,11 @@ class Awkward(ScriptedService):
             raise ZeroDivisionError("at the end")
 
 
-def test_a_bug_at_the_end_of_an_answer_costs_no_thread():
+@pytest.mark.parametrize("script", [("Flour ", threading.Event()), ("x" * 100_000,) * 1000], ids=["silent", "writing"])
+def test_a_bug_at_the_end_of_an_answer_costs_no_thread(script):
     service = Awkward()
     with api(service, limits={"threads": 1, "waiting": 0}) as client:
-        service.script = ("Flour ", threading.Event())
+        service.script = script
         logged: list[str] = []
         sink = logger.add(logged.append, level="ERROR")
         for _ in range(2):  # left half-way, so that it is closed in the thread
