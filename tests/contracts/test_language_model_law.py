@@ -7,12 +7,14 @@ from openai_endpoint import Endpoint
 from passages import passage
 from tiny_model import CHAT, make_tiny_model
 
+from llm_engineering.bootstrap import build_registry
 from llm_engineering.domain.answers import Passage, Usage
 from llm_engineering.domain.prompts import answer_prompt
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.language_models.extractive import ExtractiveModel
 from llm_engineering.infrastructure.language_models.local import TransformersModel
 from llm_engineering.infrastructure.language_models.openai import OpenAIModel
+from llm_engineering.infrastructure.language_models.registered import RegistryModel
 
 TEXT = "Sourdough bread needs flour, water and salt. Patience makes the bread rise. Salt slows the yeast down a little."
 PASSAGES = [Passage(number=1, chunk=passage(1, text=TEXT), score=1.0, text=TEXT)]
@@ -24,7 +26,7 @@ def tiny(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("tiny"), template=CHAT)
 
 
-@pytest.fixture(params=["extractive", "openai", "transformers"])
+@pytest.fixture(params=["extractive", "openai", "transformers", "registry"])
 def model(request, new_site, tiny):
     match request.param:
         case "extractive":
@@ -35,6 +37,10 @@ def model(request, new_site, tiny):
             return OpenAIModel("tiny", base_url=endpoint.url, first_backoff=0.01)
         case "transformers":
             return TransformersModel(str(tiny))
+        case "registry":
+            registry = build_registry()
+            registry.promote("law", registry.register("law", tiny).version)
+            return RegistryModel("law", registry=registry)
 
 
 def test_text_comes_in_pieces_and_then_one_usage(model):
@@ -65,4 +71,4 @@ def test_closing_it_half_way_leaves_it_ready_for_the_next_question(model):
 def test_it_says_what_it_is(model):
     assert model.name
     assert isinstance(model.generative, bool)
-    assert model.check().partition(":")[0] in ("extractive", "openai", "transformers")
+    assert model.check().partition(":")[0] in ("extractive", "openai", "transformers", "registry")
