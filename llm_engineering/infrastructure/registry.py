@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 SHELF = "models"  # of the artifact store: <store>/models/<name>/<id>
 WEIGHTS = "-weights"  # what an artifact is called after its model
+KEPT = {"facts", "sha256", "bytes"}  # its metadata; what others call so has none
 UNFINISHED = ".part"
 PAGE = 500  # rows asked of ZenML at a time
 
@@ -107,7 +108,8 @@ def _read(client: "Client", name: str | None = None, which: int | Stage | None =
     one = {"model_version_id": rows[0].id} if len(rows) == 1 else {}
     asked = f"equals:{name}{WEIGHTS}" if name else f"endswith:{WEIGHTS}"
     links = depaginate(client.list_model_version_artifact_links, size=PAGE, hydrate=True, artifact_name=asked, **one)
-    weights = {link.model_version: link.artifact_version for link in links}
+    ours = [link for link in links if link.artifact_version.run_metadata.keys() >= KEPT]
+    weights = {link.model_version: link.artifact_version for link in ours}
     versions = [_version(row, weights[row.id]) for row in rows if row.id in weights]
     return sorted(versions, key=lambda one: (one.name, -one.version))
 

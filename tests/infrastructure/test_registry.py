@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,34 @@ def test_a_reference_to_no_version_is_refused_and_says_how_one_is_written(text):
         read_reference(text)
 
 
+def test_registrations_side_by_side_are_each_whole(model, name):
+    folders = [model(f"model-{number}") for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda folder: REGISTRY.register(name, folder), folders))
+    assert sorted(one.version for one in done) == [1, 2, 3, 4]
+    for folder, one in zip(folders, done, strict=True):
+        assert contents(REGISTRY.find(name, one.version).folder) == contents(folder)
+
+
+def test_what_others_keep_in_zenml_is_left_alone(model, name):
+    from zenml.models import ModelVersionArtifactRequest
+
+    zenml, place = open_zenml(), shelf("others") / name
+    shutil.copytree(model(), place)
+    zenml.create_model(name)
+    theirs = zenml.create_model_version(name)
+    weights = zenml_artifact(place, f"{name}-weights")
+    zenml.zen_store.create_model_version_artifact_link(
+        ModelVersionArtifactRequest(model_version=theirs.id, artifact_version=weights.id)
+    )
+    assert REGISTRY.versions(name) == []
+    assert name not in {one.name for one in REGISTRY.versions()}
+    assert REGISTRY.register(name, model("ours")).version == 2
+    assert [one.version for one in REGISTRY.versions(name)] == [2]
+    with pytest.raises(ModelNotFound):
+        REGISTRY.promote(name, 1)
+
+
 # --- cut short ---------------------------------------------------------------------------------------------
 
 
@@ -275,7 +304,7 @@ def test_trouble_while_it_is_recorded_undoes_what_was_recorded(model, name):
     place = shelf("trained") / name
     shutil.copytree(model(), place)
     zenml = open_zenml()
-    zenml_artifact(place, name)
+    zenml_artifact(place, f"{name}-other")
     with pytest.raises(ConfigError, match=f"already used by artifact {name}-other .*register a copy of the folder"):
         REGISTRY.register(name, place)
     assert REGISTRY.versions(name) == []
@@ -283,7 +312,7 @@ def test_trouble_while_it_is_recorded_undoes_what_was_recorded(model, name):
     assert (place / "config.json").is_file()
 
 
-def zenml_artifact(place: Path, name: str) -> None:
+def zenml_artifact(place: Path, name: str):
     from zenml import register_artifact
 
-    register_artifact(str(place), name=f"{name}-other")
+    return register_artifact(str(place), name=name)
