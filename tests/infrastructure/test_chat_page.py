@@ -9,10 +9,10 @@ import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from chat_reader import SECONDS, Reader, until
 from chat_service import FACETS, TITLES, MiniatureService, served
 from chromium_page import chromium
 from loguru import logger
@@ -35,7 +35,6 @@ from llm_engineering.infrastructure.fetchers.chromium import find_browser
 pytest.importorskip("gradio", reason="the group ui is not installed")
 browser = pytest.mark.usefixtures("needs_browser")
 pytestmark = pytest.mark.browser
-SECONDS = 90  # to wait at most, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="module")
@@ -82,89 +81,6 @@ def reader(one_driver, address, service):
     made = Reader(one_driver, address)
     made.open()
     return made
-
-
-def until(true):
-    import time
-
-    end = time.monotonic() + SECONDS
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
-    return found
-
-
-VISIBLE = """return [...document.querySelectorAll(arguments[0])]
-    .filter((one) => one.checkVisibility({ opacityProperty: true, visibilityProperty: true })
-                     && one.getClientRects().length)
-    .map((one) => [one, one.innerText.trim()])"""
-
-
-class Shown(NamedTuple):
-    """selenium's element, with the text it had when it was found."""
-
-    element: Any
-    text: str
-
-    def __getattr__(self, name):
-        return getattr(self.element, name)
-
-
-class Reader:
-    def __init__(self, driver, address) -> None:
-        self.driver, self.address = driver, address
-
-    def open(self) -> None:
-        self.driver.get(self.address)
-        self.see("#welcome .card, #welcome .turn")
-
-    def find(self, css) -> "list[Shown]":
-        """The visible ones with their texts, all of one moment: the page replaces them as an answer is written."""
-        return [Shown(*one) for one in self.driver.execute_script(VISIBLE, css)]
-
-    def see(self, css, words="") -> "Shown":
-        """The first visible one that holds the words, as soon as there is one."""
-        return until(lambda: next((one for one in self.find(css) if words in one.text), None))
-
-    def ask(self, text) -> None:
-        from selenium.webdriver.common.keys import Keys
-
-        self.see("#question button", "Ask")
-        box = self.see("#question textarea")
-        box.send_keys(text)
-
-        def sent():  # Gradio takes no question while the event of the one before is just ending
-            if box.get_attribute("value"):
-                box.send_keys(Keys.ENTER)
-            return not box.get_attribute("value")
-
-        until(sent)
-
-    def answered(self) -> None:
-        self.see("#now .trace")
-
-    def click(self, css, words="") -> None:
-        """Not by its place on the screen: the page may just be scrolling."""
-        from selenium.common.exceptions import StaleElementReferenceException
-
-        def clicked():
-            try:
-                element = self.see(css, words).element
-                self.driver.execute_script("arguments[0].focus(); arguments[0].click()", element)
-            except StaleElementReferenceException:  # replaced since it was seen
-                return False
-            return True
-
-        until(clicked)
-
-    def script(self, code):
-        return self.driver.execute_script(code)
-
-    def phone(self) -> None:
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},
-        )
 
 
 # --- asking --------------------------------------------------------------------------------------------------------
@@ -647,6 +563,7 @@ SERVER = """
 import sys
 sys.path.append("tests")
 import uvicorn
+from chat_reader import SECONDS, Reader, until
 from chat_service import MiniatureService
 from llm_engineering.infrastructure.api.app import create_app
 from llm_engineering.infrastructure.chat import mount_chat

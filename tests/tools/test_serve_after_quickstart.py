@@ -1,0 +1,66 @@
+"""The quickstart's index, behind the server that `poe serve` starts: in a browser, and to OpenAI's own client."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from chat_reader import Reader, until
+from chromium_page import chromium
+from click.testing import CliRunner
+
+from llm_engineering.infrastructure.fetchers.chromium import find_browser
+from tools.quickstart import quickstart
+
+pytest.importorskip("gradio", reason="the group ui is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+QUESTION = "Why does a processor wait for memory?"
+PAGE = "why-cpus-wait"
+
+
+@pytest.fixture
+def address():
+    made = CliRunner().invoke(quickstart, [])
+    assert made.exit_code == 0, made.output
+    command = [sys.executable, "-m", "tools.serve", "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
+    try:
+        said = process.stderr.readline()
+        assert "serving http://" in said, said + process.stderr.read()
+        address = said.split()[1]
+        until(lambda: httpx.get(f"{address}/ready", timeout=60).status_code == 200)
+        yield address
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "Traceback" not in log
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.browser
+def test_after_the_quickstart_the_server_answers_in_the_browser_and_to_openais_client(address):
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none-needed-here", max_retries=0) as client:
+        assert "llm-twin" in [model.id for model in client.models.list()]
+        asked = {"model": "llm-twin", "messages": [{"role": "user", "content": QUESTION}]}
+        done = client.chat.completions.create(**asked)
+        assert any(PAGE in source["url"] for source in done.llm_twin["sources"])
+        assert done.llm_twin["citations"]
+        pieces = client.chat.completions.create(**asked, stream=True)
+        said = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+        assert said == done.choices[0].message.content
+    if find_browser() is None:
+        pytest.skip("no Chromium with chromedriver on this machine")
+    with chromium() as driver:
+        reader = Reader(driver, address)
+        reader.open()
+        reader.ask(QUESTION)
+        reader.answered()
+        assert reader.see("#now .text").text.startswith(said.partition(" [")[0])
+        reader.click("#now a.cite", "1")
+        assert reader.see("ol.sources .link a").text == done.llm_twin["sources"][0]["url"]
