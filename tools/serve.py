@@ -45,7 +45,8 @@ def main(context: click.Context, host: str | None, port: int | None, require_key
 
 
 def serve(settings: Settings, *, require_keys: bool = False, config: Path | None = None) -> None:
-    """Until SIGINT or SIGTERM. Raises ConfigError when the address cannot be had or needs keys and there are none."""
+    """Until SIGINT or SIGTERM. Raises ConfigError when a setting is wrong, the address cannot be had, or it needs keys
+    and there are none."""
     import uvicorn
 
     from llm_engineering.bootstrap import open_platform
@@ -55,6 +56,7 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
     needs_keys = require_keys or not is_loopback(host)
     check_keys(key_ring(settings), host, needs_keys=needs_keys)
     with open_platform(settings) as platform, listening(host, settings.api_port) as taken:
+        _ = platform.language_model  # what is wrong with its setting is told now, not to whoever asks
         app = build_app(platform, limits=limits, require_keys=needs_keys, config=config)
         options = uvicorn.Config(
             app,

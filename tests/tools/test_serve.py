@@ -120,6 +120,11 @@ def test_a_wrong_setting_stops_it(monkeypatch):
     result = run()
     assert result.exit_code == 2
     assert "did you mean TWIN_API_PORT" in result.output
+    monkeypatch.delenv("TWIN_API_PROT")
+    monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "extravagant")
+    result = run("--port", "0")
+    assert result.exit_code == 2
+    assert "TWIN_LANGUAGE_MODEL=extravagant: use extractive, openai:MODEL" in result.output
 
 
 @pytest.mark.parametrize(
