@@ -74,11 +74,12 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
 
 
 def log_to_stderr() -> None:
-    """One line per request, and traces without the values in them, which may be questions and keys."""
+    """One line per request that is no probe, and traces without the values in them, which may be questions and keys."""
     from loguru import logger
 
     logger.remove()
-    logger.add(sys.stderr, format="{time:YYYY-MM-DD HH:mm:ss.SSS} {level} {message}", diagnose=False, backtrace=False)
+    shown = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level} {message}"
+    logger.add(sys.stderr, level="INFO", format=shown, diagnose=False, backtrace=False)
 
 
 def _nothing(number: int, frame: object) -> None:

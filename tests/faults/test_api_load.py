@@ -8,6 +8,7 @@ from collections import Counter
 import httpx
 import pytest
 from api_service import WAIT, serving
+from chat_reader import until
 from loopback import Answer
 from openai_endpoint import Endpoint, failure, stream
 from passages import fill, passage
@@ -53,8 +54,7 @@ def publish(platform, version: int) -> None:
 def address(platform):
     app = create_app(TwinService(platform, AskConfig()), limits=Limits(threads=4))
     with serving(app) as it, httpx.Client(base_url=it, timeout=WAIT) as client:
-        while client.get("/ready").status_code != 200:
-            pass
+        until(lambda: client.get("/ready").status_code == 200)
         yield it
 
 
@@ -144,13 +144,11 @@ def test_a_model_that_is_down_makes_the_server_not_ready_until_it_speaks_again(a
     endpoint.answers(failure(500))
     assert httpx.post(f"{address}/rag", json=ASKED, timeout=WAIT).status_code == 503
     with httpx.Client(base_url=address, timeout=WAIT) as client:
-        while client.get("/ready").status_code == 200:
-            pass
+        until(lambda: client.get("/ready").status_code != 200)
         assert client.post("/search", json=ASKED).status_code == 200
         endpoint.says("They make bread [1].")
         assert client.post("/rag", json=ASKED).status_code == 200
-        while client.get("/ready").status_code != 200:
-            pass
+        until(lambda: client.get("/ready").status_code == 200)
 
 
 def test_asking_changes_nothing_but_traces_and_feedback(address, platform):

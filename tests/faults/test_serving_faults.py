@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from api_service import WAIT, serving
+from chat_reader import until
 from loopback import Answer
 from openai_endpoint import Endpoint, failure, stream
 from passages import fill, passage
@@ -45,8 +46,7 @@ def served():
     with open_platform() as platform:
         app = create_app(TwinService(platform, AskConfig()))
         with serving(app) as address, httpx.Client(base_url=address, timeout=WAIT) as client:
-            while "is still being loaded" in client.get("/ready").text:
-                pass
+            until(lambda: "is still being loaded" not in client.get("/ready").text)
             yield client
             assert client.get("/health").status_code == 200
 

@@ -6,6 +6,7 @@ from contextlib import aclosing
 import httpx
 import pytest
 from api_service import WAIT, ScriptedService, serving
+from chat_reader import until
 
 from llm_engineering.infrastructure.api import sse
 from llm_engineering.infrastructure.api.app import create_app
@@ -84,8 +85,7 @@ def test_a_store_that_hangs_makes_the_server_not_ready_and_only_one_look_is_unde
         assert httpx.post(f"{address}/rag", json={"question": "What makes bread?"}).status_code == 200
         assert service.looks == 1
         service.closed.set()
-        while httpx.get(f"{address}/ready").status_code != 200:
-            pass
+        until(lambda: httpx.get(f"{address}/ready").status_code == 200)
 
 
 def test_a_service_that_gives_no_answer_is_a_bug_that_is_told():

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from api_service import WAIT, serving
+from chat_reader import until
 from click.testing import CliRunner
 from passages import fill, passage
 from stores import a_document, an_entry
@@ -90,8 +91,7 @@ def test_a_question_changes_nothing_in_warehouse_vector_store_or_registry(platfo
     assert [one.stage for one in before["versions"]] == ["staging", "production"]
     app = build_app(platform, limits=Limits())
     with serving(app) as address, httpx.Client(base_url=address, timeout=WAIT) as client:
-        while "is still being loaded" in client.get("/ready").text:
-            pass
+        until(lambda: "is still being loaded" not in client.get("/ready").text)
         answers = [
             client.post("/search", json=ASKED),
             client.post("/search", json=FILTERED),

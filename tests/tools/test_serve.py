@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from chat_reader import until
 from click.testing import CliRunner
 from passages import fill, passage
 
@@ -57,13 +58,8 @@ def started(*arguments: str):
 
 def when_ready(address: str) -> httpx.Response:
     with httpx.Client(timeout=60) as client:
-        while True:
-            try:
-                response = client.get(f"{address}/ready")
-            except httpx.ConnectError:
-                continue
-            if response.status_code == 200:
-                return response
+        until(lambda: client.get(f"{address}/ready").status_code == 200)
+        return client.get(f"{address}/ready")
 
 
 @pytest.mark.usefixtures("indexed")
@@ -84,6 +80,7 @@ def test_it_answers_openais_client_and_ends_in_order_when_told_to():
         _, log = process.communicate(timeout=60)
         assert process.returncode == 0
         assert "POST /v1/chat/completions 200" in log
+        assert "/ready" not in log
         assert "Traceback" not in log
 
 

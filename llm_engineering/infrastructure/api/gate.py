@@ -20,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ready"})  # for probes, which have no key
+PROBES = frozenset({*OPEN, "/metrics"})  # asked every few seconds, for ever
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 _SAFE = (
@@ -190,7 +191,7 @@ class _Passing:
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
         self._gate._metrics.requested(route, method, self._status, seconds)
         who = self._key.team if self._key else "-"
-        level = "WARNING" if self._status >= 500 else "INFO"
+        level = "DEBUG" if route in PROBES else "WARNING" if self._status >= 500 else "INFO"
         logger.log(level, f"{self.id} {method} {route} {self._status} {seconds * 1000:.0f} ms {who} {note}".rstrip())
 
 

@@ -130,9 +130,7 @@ class OpenAIModel:
         """What the server sends, tried again as long as nothing came."""
         import openai
 
-        _ = (
-            self._client.chat.completions.with_streaming_response
-        )  # their import takes seconds
+        _ = self._client.chat.completions.with_streaming_response  # their import takes seconds
         for attempt in range(self._retries + 1):
             reading = Reading(lambda: self._open(body))
             try:
