@@ -5,6 +5,7 @@ address is taken.
 """
 
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from llm_engineering.bootstrap import Platform
+    from llm_engineering.domain.ports import LanguageModel
 
 
 @click.group(invoke_without_command=True)
@@ -52,11 +54,11 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
     from llm_engineering.bootstrap import open_platform
 
     log_to_stderr()
-    host, limits = settings.api_host, Limits()
+    host = settings.api_host
     needs_keys = require_keys or not is_loopback(host)
     check_keys(key_ring(settings), host, needs_keys=needs_keys)
     with open_platform(settings) as platform, listening(host, settings.api_port) as taken:
-        _ = platform.language_model  # what is wrong with its setting is told now, not to whoever asks
+        limits = limits_for(platform.language_model)  # what is wrong with its setting is told now
         app = build_app(platform, limits=limits, require_keys=needs_keys, config=config)
         options = uvicorn.Config(
             app,
@@ -71,6 +73,12 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _nothing)  # uvicorn ends in order and then raises the signal again
         uvicorn.Server(options).run(sockets=[taken])
+
+
+def limits_for(model: "LanguageModel") -> Limits:
+    """Questions are worked on side by side while a model writes. To quote takes this process's own time and no other:
+    more at once than there are cores would only let each wait for all."""
+    return Limits() if model.generative else Limits(threads=os.cpu_count() or 1)
 
 
 def log_to_stderr() -> None:
