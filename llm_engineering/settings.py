@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from llm_engineering.domain.errors import ConfigError
@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     # where it is served; another host than loopback needs keys (`poe serve-keys add TEAM`)
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_processes: int = Field(default=0, ge=0, le=64)  # that answer side by side; 0: as suits the model and the cores
     api_hosts: str = ""  # further names a server on loopback answers to, with commas, as behind a proxy
     api_origins: str = ""  # whose pages may call it from a browser (CORS), with commas: https://app.example
 

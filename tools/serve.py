@@ -58,8 +58,10 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
     needs_keys = require_keys or not is_loopback(host)
     check_keys(key_ring(settings), host, needs_keys=needs_keys)
     with open_platform(settings) as platform, listening(host, settings.api_port) as taken:
-        limits = limits_for(platform.language_model)  # what is wrong with its setting is told now
-        app = build_app(platform, limits=limits, require_keys=needs_keys, config=config)
+        model = platform.language_model  # what is wrong with its setting is told now
+        processes = processes_for(settings, model)
+        limits = limits_for(model, processes)
+        app = build_app(platform, limits=limits, processes=processes, require_keys=needs_keys, config=config)
         options = uvicorn.Config(
             app,
             log_level="warning",
@@ -75,10 +77,16 @@ def serve(settings: Settings, *, require_keys: bool = False, config: Path | None
         uvicorn.Server(options).run(sockets=[taken])
 
 
-def limits_for(model: "LanguageModel") -> Limits:
-    """Questions are worked on side by side while a model writes. To quote takes this process's own time and no other:
-    more at once than there are cores would only let each wait for all."""
-    return Limits() if model.generative else Limits(threads=os.cpu_count() or 1)
+def processes_for(settings: Settings, model: "LanguageModel") -> int:
+    """A model that writes is there once, or elsewhere; to quote takes the processor's time, so every core gets its
+    share, up to four: each process holds the embedder."""
+    return settings.api_processes or (1 if model.generative else min(4, os.cpu_count() or 1))
+
+
+def limits_for(model: "LanguageModel", processes: int) -> Limits:
+    """Questions are worked on side by side while a model writes. Quoting more at once than there are processes would
+    only let each wait for all."""
+    return Limits() if model.generative else Limits(threads=processes)
 
 
 def log_to_stderr() -> None:
@@ -95,16 +103,23 @@ def _nothing(number: int, frame: object) -> None:
 
 
 def build_app(
-    platform: "Platform", *, limits: Limits, require_keys: bool = False, config: Path | None = None
+    platform: "Platform",
+    *,
+    limits: Limits,
+    processes: int = 1,
+    require_keys: bool = False,
+    config: Path | None = None,
 ) -> "FastAPI":
     from llm_engineering.infrastructure.api.app import create_app
     from llm_engineering.infrastructure.api.gate import LOOPBACK
     from llm_engineering.infrastructure.chat import mount_chat
+    from tools.answerers import Answerers
     from tools.configs import load_ask_config
     from tools.service import TwinService
 
-    settings = platform.settings
-    service = TwinService(platform, load_ask_config(config))
+    settings, asking = platform.settings, load_ask_config(config)
+    several = processes > 1
+    service = Answerers(platform, asking, processes=processes) if several else TwinService(platform, asking)
     app = create_app(
         service,
         keys=key_ring(settings),

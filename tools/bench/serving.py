@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.bootstrap import build_embedder, build_vector_store, open_platform
 from llm_engineering.domain.answers import Answer, Question
@@ -33,6 +33,9 @@ ROUNDS = 10  # one client alone and then the crowd, in turn: a machine's speed c
 TRACED = 200  # answers with tracing, and as many without, in turn
 # random directions are near nothing, and what is measured must not end in "nothing found"
 ANSWERS_ALWAYS = AskConfig(retrieval=RetrievalConfig(min_relevance=-1.0))
+if TYPE_CHECKING:
+    import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 HASHING, MODEL = "hashing:256", "all-MiniLM-L6-v2"
 PATIENCE = 180.0  # seconds to wait for a server to be ready
@@ -232,13 +235,19 @@ def _wait_until_ready(process: subprocess.Popen, port: int) -> None:
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """Bytes that are its own, and all that is resident, mapped pages included. Where the kernel does not tell them
-    apart, both are the latter."""
+    """Bytes of the server and its processes that are their own, and all that is resident, mapped pages included (those
+    that several share, as often). Where the kernel does not tell them apart, both are the latter."""
     import psutil
 
-    resident = psutil.Process(pid).memory_info().rss
+    server = psutil.Process(pid)
+    each = [_memory(one) for one in (server, *server.children(recursive=True))]
+    return sum(own for own, _ in each), sum(resident for _, resident in each)
+
+
+def _memory(process: "psutil.Process") -> tuple[int, int]:
+    resident = process.memory_info().rss
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:
         return resident, resident
     own = next(line for line in lines if line.startswith("RssAnon:"))
