@@ -56,7 +56,11 @@ def measure(*, few: int = FEW, many: int = MANY, requests: int = REQUESTS, embed
             start = server.seconds
         fill(large := _settings(home / "large", embedder), many)
         with serving(large) as server:
-            loaded(server.port, 20, clients=2)
+            grown = 0
+            while grown < (now := memory(server.pid)[0]):  # further processes are still loading
+                grown = now * 1.01
+                loaded(server.port, 100, clients=4)
+                time.sleep(5)
             own, resident = memory(server.pid)
     alone, crowd = (joined(loads) for loads in zip(*rounds, strict=True))
     single, load_p95 = statistics.median(alone.seconds), p95(crowd.seconds)
