@@ -72,6 +72,8 @@ class TwinService:
 
     def models(self) -> tuple[str, ...]:
         kind, _, name = self._platform.settings.language_model.partition(":")
+        if kind == "transformers":
+            name = self._platform.language_model.name  # of a folder its last part: where it lies is nobody's business
         return TWIN, name or kind
 
     def answer(

@@ -66,6 +66,12 @@ def test_loaded_it_is_ready_and_names_the_index(service):
     assert service.models() == ("llm-twin", "extractive")
 
 
+def test_a_model_in_a_folder_is_named_without_the_way_to_it(monkeypatch):
+    monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "transformers:/somewhere/private/twin-7b")
+    with open_platform() as platform:
+        assert TwinService(platform, AskConfig()).models() == ("llm-twin", "twin-7b")
+
+
 def test_it_answers_with_citations_and_leaves_a_trace(service, platform):
     answer = ask(service)
     assert answer.answered
