@@ -121,7 +121,11 @@ class _Answerer:
         pause = SOON_AGAIN
         while not self._ending.is_set():
             began = time.monotonic()
-            self._live()
+            try:
+                self._live()
+            except OSError as error:
+                logger.error("the machine gives no process to answer with: {}", error)
+                self.tried.set()
             if self._ending.is_set():
                 return
             pause = SOON_AGAIN if time.monotonic() - began > MOST_PAUSE else min(2 * pause, MOST_PAUSE)
