@@ -16,13 +16,6 @@ sys.path.append(str(ROOT / "tests"))  # test files are no package: what they sha
 pytest_plugins = ("mongo_server", "stores", "zenml_store")
 
 
-def pytest_collection_modifyitems(items):
-    """Browsers are heavy, and some tests count their processes: one at a time, however many workers there are."""
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch, tmp_path):
     """A developer's TWIN_* variables and .env never reach a test, and nothing is written into the checkout."""

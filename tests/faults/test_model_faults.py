@@ -134,7 +134,7 @@ def test_an_injected_passage_is_data_for_the_endpoint(ask, endpoint):
 @pytest.mark.parametrize("name", ["gpt-4", "openai", "openai:", "transformers:", "ollama:x", ""])
 def test_an_unknown_language_model_names_the_choices(name):
     settings = Settings(language_model=name) if name else Settings(language_model="none")
-    with pytest.raises(ConfigError, match="use extractive, openai:MODEL or transformers:FOLDER-OR-ID"):
+    with pytest.raises(ConfigError, match="use extractive, openai:MODEL, transformers:FOLDER-OR-ID or registry:NAME"):
         build_language_model(settings, embedder=None)
 
 

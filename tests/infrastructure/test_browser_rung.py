@@ -50,13 +50,8 @@ def belongs_to(process: psutil.Process, folder: Path) -> bool:
 
 
 def processes() -> set[int]:
-    """Of every browser and driver that this test process has started and that still runs."""
-    found = set()
-    for process in psutil.process_iter(["pid", "status", "cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if process.info["status"] != psutil.STATUS_ZOMBIE and "llm-twin-browser-" in line:
-            found.add(process.info["pid"])
-    return found | {
+    """Of every browser and driver that this test process has started and that still runs; never of another's."""
+    return {
         child.pid
         for child in psutil.Process().children(recursive=True)
         if "chrom" in child.name() and child.status() != psutil.STATUS_ZOMBIE
