@@ -2,18 +2,7 @@
 
 from typing import Any, NamedTuple
 
-SECONDS = 90  # to wait at most, on a machine that is busy with other things
-
-
-def until(true):
-    import time
-
-    end = time.monotonic() + SECONDS
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
-    return found
-
+from waiting import until
 
 VISIBLE = """return [...document.querySelectorAll(arguments[0])]
     .filter((one) => one.checkVisibility({ opacityProperty: true, visibilityProperty: true })

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Client, Connection, Listener
 from multiprocessing.process import BaseProcess
@@ -264,11 +264,13 @@ def _converse(caller: Connection, service: TwinService) -> None:
     with caller, suppress(EOFError, OSError):
         while True:
             method, arguments, options = caller.recv()
-            if method == "answer":
-                options["stop"] = caller.poll  # nothing is said meanwhile, so what can be read is the end
             try:
-                result = getattr(service, method)(*arguments, **options)
-                _tell(caller, result if method == "answer" else iter((result,)))
+                if method == "answer":  # nothing is said meanwhile, so what can be read is the end
+                    with closing(service.answer(*arguments, stop=caller.poll, **options)) as events:
+                        for one in events:
+                            caller.send((EVENT, one))
+                else:
+                    caller.send((EVENT, getattr(service, method)(*arguments)))
                 caller.send((END, None))
             except (EOFError, OSError):
                 raise
@@ -277,12 +279,3 @@ def _converse(caller: Connection, service: TwinService) -> None:
             except Exception as error:
                 logger.exception("answering met a bug")
                 caller.send((ERROR, RuntimeError(f"{type(error).__name__}: {error}")))
-
-
-def _tell(caller: Connection, results: Iterator[Any]) -> None:
-    try:
-        for one in results:
-            caller.send((EVENT, one))
-    finally:
-        if hasattr(results, "close"):
-            results.close()

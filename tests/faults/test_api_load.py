@@ -8,10 +8,10 @@ from collections import Counter
 import httpx
 import pytest
 from api_service import WAIT, serving
-from chat_reader import until
 from loopback import Answer
 from openai_endpoint import Endpoint, failure, stream
 from passages import fill, passage
+from waiting import until
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import ChunkingSpec, EmbeddedChunk, IndexSpec

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from api_service import WAIT, serving
-from chat_reader import until
 from loopback import Answer
 from openai_endpoint import Endpoint, failure, stream
 from passages import fill, passage
+from waiting import until
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, EmbeddingSpec, IndexSpec

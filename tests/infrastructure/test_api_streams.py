@@ -6,7 +6,7 @@ from contextlib import aclosing
 import httpx
 import pytest
 from api_service import WAIT, ScriptedService, serving
-from chat_reader import until
+from waiting import until
 
 from llm_engineering.infrastructure.api import sse
 from llm_engineering.infrastructure.api.app import create_app

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from chat_reader import SECONDS, Reader, until
+from chat_reader import Reader
 from chat_service import FACETS, TITLES, MiniatureService, served
 from chromium_page import chromium
 from loguru import logger
@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from waiting import SECONDS, until
 
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import ModelUnavailable, StoreUnavailable
@@ -563,7 +564,8 @@ SERVER = """
 import sys
 sys.path.append("tests")
 import uvicorn
-from chat_reader import SECONDS, Reader, until
+from chat_reader import Reader
+from waiting import SECONDS, until
 from chat_service import MiniatureService
 from llm_engineering.infrastructure.api.app import create_app
 from llm_engineering.infrastructure.chat import mount_chat

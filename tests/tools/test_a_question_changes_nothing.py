@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 from api_service import WAIT, serving
-from chat_reader import until
 from click.testing import CliRunner
 from passages import fill, passage
 from stores import a_document, an_entry
 from tiny_model import CHAT, make_tiny_model
+from waiting import until
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from chat_reader import until
 from loopback import Answer as Reply
 from openai_endpoint import STREAM, Endpoint, event
 from passages import fill, passage
+from waiting import until
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.answers import Answer, Feedback, Question

@@ -1,27 +1,21 @@
 """`poe serve` and `poe serve-keys`, as a person meets them."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from chat_reader import until
 from click.testing import CliRunner
 from passages import fill, passage
+from serve_process import started, when_ready
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.settings import load_settings
 from tools.serve import is_loopback, key_ring, main
 
-ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "What do flour, water and salt make?"
 
 
@@ -40,26 +34,6 @@ def indexed():
         chunk = passage(0, document=0, text="Flour, water and salt make a very good bread.", title="Baking")
         [vector] = platform.embedder.embed([chunk.text])
         fill(platform.vectors, [EmbeddedChunk(chunk, vector)], spec=IndexSpec(embedding=platform.embedder.spec))
-
-
-@contextmanager
-def started(*arguments: str):
-    """The process, and the address it says it serves."""
-    command = [sys.executable, "-m", "tools.serve", "--port", "0", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
-    try:
-        said = process.stderr.readline()
-        assert "serving http://" in said, said + process.stderr.read()
-        yield process, said.split()[1]
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def when_ready(address: str) -> httpx.Response:
-    with httpx.Client(timeout=60) as client:
-        until(lambda: client.get(f"{address}/ready").status_code == 200)
-        return client.get(f"{address}/ready")
 
 
 @pytest.mark.usefixtures("indexed")

@@ -1,23 +1,18 @@
 """The quickstart's index, behind the server that `poe serve` starts: in a browser, and to OpenAI's own client."""
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
-import httpx
 import openai
 import pytest
-from chat_reader import Reader, until
+from chat_reader import Reader
 from chromium_page import chromium
 from click.testing import CliRunner
+from serve_process import started, when_ready
 
 from llm_engineering.infrastructure.fetchers.chromium import find_browser
 from tools.quickstart import quickstart
 
 pytest.importorskip("gradio", reason="the group ui is not installed")
-ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "Why does a processor wait for memory?"
 PAGE = "why-cpus-wait"
 
@@ -26,21 +21,13 @@ PAGE = "why-cpus-wait"
 def address():
     made = CliRunner().invoke(quickstart, [])
     assert made.exit_code == 0, made.output
-    command = [sys.executable, "-m", "tools.serve", "--port", "0"]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
-    try:
-        said = process.stderr.readline()
-        assert "serving http://" in said, said + process.stderr.read()
-        address = said.split()[1]
-        until(lambda: httpx.get(f"{address}/ready", timeout=60).status_code == 200)
+    with started() as (process, address):
+        when_ready(address)
         yield address
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
         assert process.returncode == 0
         assert "Traceback" not in log
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.browser

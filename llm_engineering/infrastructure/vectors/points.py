@@ -122,25 +122,19 @@ def between(where: Where | None) -> tuple[datetime | None, datetime | None]:
 
 
 def best_scores(found: Iterable[Any], limit: int) -> list[tuple[Any, float]]:
-    """(id, score) of the engine's scored points, best first; equal scores are ordered by id, as in `best_first`."""
+    """(id, score) of the engine's scored points, best first. Equal scores are ordered by id, so that the answer never
+    depends on which engine gave it."""
     return sorted(((point.id, point.score) for point in found), key=lambda one: (-one[1], one[0]))[:limit]
 
 
-def best_first(hits: Iterable[Hit], limit: int) -> list[Hit]:
-    """Equal scores are ordered by id, so that the answer never depends on which engine gave it."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))[:limit]
-
-
-def hits(found: Iterable[Any], chunks: dict[str, Chunk], limit: int) -> list[Hit]:
-    """The engine's scored points. `chunks` remembers those already read, and is added to."""
-
-    def chunk(point: Any) -> Chunk:
-        key = str(point.id)
-        if key not in chunks:
-            chunks[key] = to_chunk(key, point.payload)
-        return chunks[key]
-
-    return best_first((Hit(chunk=chunk(point), score=point.score) for point in found), limit)
+def hits(found: Sequence[Any], chunks: dict[Any, Chunk], limit: int) -> list[Hit]:
+    """The engine's scored points, which hold their payloads. `chunks` remembers those already read, and is added to."""
+    payloads = {point.id: point.payload for point in found}
+    best = best_scores(found, limit)
+    for point_id, _ in best:
+        if point_id not in chunks:
+            chunks[point_id] = to_chunk(point_id, payloads[point_id])
+    return [Hit(chunk=chunks[point_id], score=score) for point_id, score in best]
 
 
 def facets(
