@@ -4,9 +4,9 @@ from typing import Annotated
 from zenml import step
 
 from llm_engineering.bootstrap import open_platform
-from llm_engineering.domain.reports import CrawlReport
+from llm_engineering.domain.runs import CrawlReport
 from llm_engineering.features.config import EtlConfig
-from llm_engineering.features.crawl import crawl_author
+from llm_engineering.features.crawl.run import crawl_author
 from steps.run_record import CRAWL_REPORT, on_record
 from steps.watching import stopping, tell
 

@@ -3,9 +3,9 @@ from typing import Annotated
 from zenml import step
 
 from llm_engineering.bootstrap import open_platform
-from llm_engineering.domain.reports import FeatureReport
+from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.indexing.ingest import build_features
 from steps.run_record import FEATURE_REPORT, on_record
 from steps.watching import stopping, tell
 

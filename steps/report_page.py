@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, FeatureReport
 from steps.run_record import RunRecord
 
 TEMPLATE = Path(__file__).with_name("report_page.html")

@@ -12,7 +12,7 @@ from llm_engineering.inference.evaluation.comparison import Comparison, compare
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.report import RetrievalReport
-from llm_engineering.inference.retrieve import open_index
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.settings import Settings
 
 MOST_REMEMBERED = 4000  # passages by late interaction; their token vectors take up to 0.2 MB each

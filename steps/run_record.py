@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from llm_engineering.domain.errors import LLMTwinError
-from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, FeatureReport
 
 CRAWL_REPORT = "crawl_report"
 FEATURE_REPORT = "feature_report"

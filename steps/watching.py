@@ -6,7 +6,7 @@ from collections.abc import Callable
 from loguru import logger
 
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.reports import FeatureReport
+from llm_engineering.domain.runs import FeatureReport
 
 Listener = Callable[[LedgerEntry | FeatureReport], None]
 

@@ -13,7 +13,7 @@ from passages import passage
 
 from llm_engineering.domain.answers import Answer, Citation, Delta, Feedback, Passage, Question, Understood, Usage
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.infrastructure.api.service import Found, IndexFacts, Piece, Readiness
+from llm_engineering.serving.api.service import Found, IndexFacts, Piece, Readiness
 
 BREAD = Passage(
     number=1,

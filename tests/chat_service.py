@@ -9,11 +9,11 @@ from llm_engineering.domain.answers import Answer, Citation, Delta, Passage, Que
 from llm_engineering.domain.chunks import Chunk, Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.infrastructure.api.desk import Desk
-from llm_engineering.infrastructure.api.limits import Limits
-from llm_engineering.infrastructure.api.metrics import Metrics
-from llm_engineering.infrastructure.api.service import Found, Piece, Readiness
-from llm_engineering.infrastructure.api.work import Workers
+from llm_engineering.serving.api.calls import Desk
+from llm_engineering.serving.api.limits import Limits
+from llm_engineering.serving.api.metrics import Metrics
+from llm_engineering.serving.api.service import Found, Piece, Readiness
+from llm_engineering.serving.api.worker_pool import Workers
 
 TEXTS = (
     (

@@ -15,7 +15,7 @@ from llm_engineering.domain.chunks import Hit, Where
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import BadQuestion, ConfigError, LLMTwinError
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.retrieve import open_index, retrieve
+from llm_engineering.inference.retrieval.retrieve import open_index, retrieve
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,7 @@ def answer_and_show(
     """The answer, printed as it is written, and then its sources. Raises as `ask`, and ModelUnavailable."""
     from llm_engineering.bootstrap import build_reranker
     from llm_engineering.inference.answer import answer_stream
-    from llm_engineering.inference.understand import asked
+    from llm_engineering.inference.understanding.understand import asked
 
     asked(question, config.understand)
     reader = open_index(platform.vectors, embedder=platform.embedder)

@@ -14,7 +14,7 @@ from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.ports import Ledger
-from llm_engineering.features.crawl import OURS, REST
+from llm_engineering.features.crawl.run import OURS, REST
 
 SHOWN = 200  # rows of the table; --json has all
 LOST = (Outcome.FAILED, Outcome.DEAD)

@@ -143,13 +143,13 @@ def lock(settings: Settings) -> str:
     if not url.startswith("edge:"):
         return "a server needs none"
     from llm_engineering.domain.errors import StoreLocked
-    from llm_engineering.infrastructure.vectors import folders
+    from llm_engineering.infrastructure.vectors import index_versions
 
     root = local_path("TWIN_VECTORS", url)
     if not root.exists():
         return "free"
     try:
-        with folders.lock(root):
+        with index_versions.lock(root):
             return "free"
     except StoreLocked as error:
         raise Trouble(str(error), "a run is going on; wait for it", state=State.NOTE) from None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, FeatureReport
 from steps import watching
 from steps.report_page import duration
 from steps.run_record import RunRecord

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import click
 
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
-from llm_engineering.infrastructure.api.keys import KeyRing
-from llm_engineering.infrastructure.api.limits import Allowance, Limits
+from llm_engineering.serving.api.keys import KeyRing
+from llm_engineering.serving.api.limits import Allowance, Limits
 from llm_engineering.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ def build_app(
     require_keys: bool = False,
     config: Path | None = None,
 ) -> "FastAPI":
-    from llm_engineering.infrastructure.api.app import create_app
-    from llm_engineering.infrastructure.api.gate import LOOPBACK
-    from llm_engineering.infrastructure.chat import mount_chat
-    from tools.answerers import Answerers
+    from llm_engineering.serving.answer_processes import Answerers
+    from llm_engineering.serving.answer_service import TwinService
+    from llm_engineering.serving.api.app import create_app
+    from llm_engineering.serving.api.middleware import LOOPBACK
+    from llm_engineering.serving.chat import mount_chat
     from tools.configs import load_ask_config
-    from tools.service import TwinService
 
     settings, asking = platform.settings, load_ask_config(config)
     several = processes > 1

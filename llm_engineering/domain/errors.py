@@ -1,7 +1,7 @@
 """Everything this platform raises on purpose. Each message says what, where and what to do."""
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, FeatureReport
 
 
 class LLMTwinError(Exception):

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ports import Reach
-from llm_engineering.features.text import Cleaned, to_markdown
+from llm_engineering.features.cleaning.cleaned import Cleaned, to_markdown
 
 
 class Target(NamedTuple):

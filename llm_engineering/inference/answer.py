@@ -10,10 +10,10 @@ from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, Trac
 from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, template_hash
 from llm_engineering.inference.citations import CitationChecker
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.neutralise import neutralise, shown, spoken
-from llm_engineering.inference.relevance import relevance
-from llm_engineering.inference.retrieve import find_passages
-from llm_engineering.inference.understand import asked, understand
+from llm_engineering.inference.prompt_injection import neutralise, shown, spoken
+from llm_engineering.inference.retrieval.relevance import relevance
+from llm_engineering.inference.retrieval.retrieve import find_passages
+from llm_engineering.inference.understanding.understand import asked, understand
 
 Step = Understood | tuple[Passage, ...] | Delta | Answer
 

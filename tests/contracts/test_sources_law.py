@@ -20,7 +20,7 @@ from llm_engineering.domain.ledger import Outcome, Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Fetched, Reach
 from llm_engineering.features.config import AuthorConfig, GitConfig
-from llm_engineering.features.crawl import crawl_author
+from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.sources import SOURCES, source_for, source_named
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"

@@ -4,8 +4,8 @@ import sys
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.features.config import EtlConfig, FeatureConfig
-from llm_engineering.features.crawl import crawl_author
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.crawl.run import crawl_author
+from llm_engineering.features.indexing.ingest import build_features
 
 
 def main(config: EtlConfig) -> None:

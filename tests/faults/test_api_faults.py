@@ -21,11 +21,11 @@ from llm_engineering.domain.errors import (
     StoreCorrupt,
     StoreUnavailable,
 )
-from llm_engineering.infrastructure.api.app import create_app
-from llm_engineering.infrastructure.api.errors import without_paths
-from llm_engineering.infrastructure.api.keys import KeyRing
-from llm_engineering.infrastructure.api.limits import Allowance, Limits
-from llm_engineering.infrastructure.api.service import NotReady
+from llm_engineering.serving.api.app import create_app
+from llm_engineering.serving.api.errors import without_paths
+from llm_engineering.serving.api.keys import KeyRing
+from llm_engineering.serving.api.limits import Allowance, Limits
+from llm_engineering.serving.api.service import NotReady
 
 ASKED = {"question": "What makes bread?"}
 CHAT = {"model": "llm-twin", "messages": [{"role": "user", "content": "What makes bread?"}]}

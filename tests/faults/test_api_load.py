@@ -16,10 +16,10 @@ from waiting import until
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import ChunkingSpec, EmbeddedChunk, IndexSpec
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.infrastructure.api.app import create_app
-from llm_engineering.infrastructure.api.limits import Limits
+from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.api.app import create_app
+from llm_engineering.serving.api.limits import Limits
 from llm_engineering.settings import load_settings
-from tools.service import TwinService
 
 ASKED = {"question": "What do flour, water and salt make?"}
 BREAD = "Flour, water and salt make a very good bread"

@@ -9,7 +9,7 @@ import pytest
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.features.archive import Limits, Untrustworthy, open_archive
+from llm_engineering.features.reading.archive import Limits, Untrustworthy, open_archive
 from llm_engineering.features.sources import Target
 from llm_engineering.features.sources.linkedin import SOURCE, link_of
 

@@ -14,10 +14,10 @@ import pytest
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk
 from llm_engineering.features.config import EtlConfig, FeatureConfig
-from llm_engineering.features.ingest import build_features
-from llm_engineering.infrastructure.vectors.folders import current
+from llm_engineering.features.indexing.ingest import build_features
+from llm_engineering.infrastructure.vectors.edge_engine import Shard
+from llm_engineering.infrastructure.vectors.index_versions import current
 from llm_engineering.infrastructure.vectors.points import SIBLINGS
-from llm_engineering.infrastructure.vectors.shard import Shard
 from llm_engineering.settings import Settings
 
 CHILD = Path(__file__).with_name("chaos_child.py")

@@ -12,11 +12,11 @@ import pytest
 from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.documents import Author, Document, Kind
 from llm_engineering.domain.errors import CleaningError, ConfigError, StoreLocked, TooFewIndexed
-from llm_engineering.features.chunking import chunks_of
+from llm_engineering.features.cleaning.cleaned import Cleaned, to_markdown
 from llm_engineering.features.config import ChunkingSpec, FeatureConfig
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.indexing.chunking import chunks_of
+from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.features.sources import SOURCES, source_named
-from llm_engineering.features.text import Cleaned, to_markdown
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
@@ -165,7 +165,7 @@ RUN = """
 import sys
 from pathlib import Path
 from llm_engineering.features.config import FeatureConfig
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite

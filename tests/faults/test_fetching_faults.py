@@ -209,7 +209,7 @@ def test_redirects_without_end_stop_at_the_cap(site, new_fetcher):
     ],
 )
 def test_a_redirect_to_a_private_address_is_refused_without_a_connection(site, new_fetcher, inward):
-    from llm_engineering.infrastructure.fetchers.addresses import resolve
+    from llm_engineering.infrastructure.fetchers.ssrf_guard import resolve
 
     site.redirect("/", inward)
     error = failure(new_fetcher(resolve=resolve, allow_hosts=("127.0.0.1",)), site.url("/"))
@@ -433,7 +433,7 @@ def test_a_robots_txt_that_cannot_be_had_right_now_keeps_us_out_for_now(site, ne
 
 
 def test_a_robots_txt_that_redirects_inward_is_refused(site, new_fetcher):
-    from llm_engineering.infrastructure.fetchers.addresses import resolve
+    from llm_engineering.infrastructure.fetchers.ssrf_guard import resolve
 
     site.redirect("/robots.txt", "http://10.0.0.1/robots.txt")
     error = failure(new_fetcher(resolve=resolve, allow_hosts=("127.0.0.1",)), site.url("/"))
@@ -444,7 +444,7 @@ def test_a_robots_txt_that_redirects_inward_is_refused(site, new_fetcher):
                                   "http://a:b@c/", "http://[::1", "http://x:99999/", "http://a b/", "http://\u0000/",
                                   "http://" + "a" * 300 + ".example/", "http://①②⑦.0.0.1:x/"])  # fmt: skip
 def test_what_is_no_web_link_is_a_clear_error(new_fetcher, link):
-    from llm_engineering.infrastructure.fetchers.addresses import resolve
+    from llm_engineering.infrastructure.fetchers.ssrf_guard import resolve
 
     error = failure(new_fetcher(resolve=resolve), link)
     assert error.reason in (Reason.BAD_LINK, Reason.DNS)

@@ -13,7 +13,7 @@ from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
 from llm_engineering.inference.answer import answer
 from llm_engineering.inference.config import AskConfig, RetrievalConfig
-from llm_engineering.inference.retrieve import open_index
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.language_models.openai import OpenAIModel
 from llm_engineering.settings import Settings
 

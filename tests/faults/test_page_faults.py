@@ -7,11 +7,11 @@ import pytest
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Reach
-from llm_engineering.features import feeds
-from llm_engineering.features.feeds import links_at
+from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.crawl.read_link import feeds
+from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.source import Target
 from llm_engineering.features.sources import web_article
-from llm_engineering.features.text import to_markdown
 
 LEVELS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">\n' for n in range(1, 10))
 LAUGHS = (

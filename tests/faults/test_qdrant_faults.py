@@ -7,7 +7,7 @@ from passages import RECUT, SIZE, SPEC, VECTORS, embedded, fill, name, passage
 from llm_engineering.domain.chunks import EmbeddedChunk
 from llm_engineering.domain.errors import ConfigError, EmbeddingMismatch, StoreLocked, StoreUnavailable
 from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore, connect
-from llm_engineering.infrastructure.vectors.qdrant_words import BATCH
+from llm_engineering.infrastructure.vectors.qdrant_requests import BATCH
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 

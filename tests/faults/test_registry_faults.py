@@ -15,8 +15,8 @@ from tiny_model import CHAT, make_tiny_model
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.inference.config import AnswerConfig, AskConfig
-from llm_engineering.infrastructure.api.app import create_app
-from tools.service import TwinService
+from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.api.app import create_app
 
 BREAD = "Flour, water and salt make a very good bread."
 ASKED = {"question": "What do flour, water and salt make?"}

@@ -15,8 +15,8 @@ from waiting import until
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, EmbeddingSpec, IndexSpec
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.infrastructure.api.app import create_app
-from tools.service import TwinService
+from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.api.app import create_app
 
 ASKED = {"question": "What do flour, water and salt make?"}
 CHAT = {"model": "llm-twin", "messages": [{"role": "user", "content": ASKED["question"]}]}

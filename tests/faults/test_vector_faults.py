@@ -15,7 +15,7 @@ from passages import SPEC, embedded, everything, fill, passage
 from llm_engineering.domain.chunks import EmbeddingSpec, IndexSpec
 from llm_engineering.domain.errors import EmbeddingMismatch, StoreCorrupt, StoreLocked, StoreUnavailable
 from llm_engineering.domain.ids import stable_id
-from llm_engineering.infrastructure.vectors import folders, server_lock
+from llm_engineering.infrastructure.vectors import index_versions, server_lock
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore, connect
 
@@ -43,7 +43,7 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def filled(store, root, original):
-    folders.copy_tree(original, root)
+    index_versions.copy_tree(original, root)
     return store
 
 
@@ -162,7 +162,7 @@ def test_a_full_disk_stops_the_run_before_it_writes_and_it_goes_on_later(filled,
 def test_what_the_disk_says_is_told_in_words(tmp_path):
     with (
         pytest.raises(StoreUnavailable, match=r"No space left on device; free some space and run again"),
-        folders.disk_trouble(tmp_path),
+        index_versions.disk_trouble(tmp_path),
         Path("/dev/full").open("w") as full,
     ):
         full.write("x")

@@ -13,7 +13,7 @@ from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
 from llm_engineering.domain.prompts import NO_ANSWER, QUOTED_START
 from llm_engineering.inference.answer import answer, answer_stream, kept_history
 from llm_engineering.inference.config import AnswerConfig, AskConfig, RetrievalConfig
-from llm_engineering.inference.retrieve import open_index
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.language_models.extractive import ExtractiveModel
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore

@@ -29,7 +29,7 @@ def shared_browser():
 
 
 def _resolve(host, port):
-    from llm_engineering.infrastructure.fetchers.addresses import resolve
+    from llm_engineering.infrastructure.fetchers.ssrf_guard import resolve
 
     return ["127.0.0.1"] if host == "one.example" else resolve(host, port)
 

@@ -12,9 +12,9 @@ from passages import SIZE, SPEC, VECTORS, embedded, everything, fill, name, pass
 
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author
-from llm_engineering.infrastructure.vectors import folders, points
+from llm_engineering.infrastructure.vectors import index_versions, points
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
-from llm_engineering.infrastructure.vectors.shard import Shard, seal
+from llm_engineering.infrastructure.vectors.edge_engine import Shard, seal
 
 TESTS = Path(__file__).resolve().parent.parent
 PREAMBLE = """
@@ -83,20 +83,20 @@ def test_an_unchanged_run_writes_nothing_but_its_token(store, root):
     after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     written = {str(path.relative_to(root)) for path, moment in after.items() if before.get(path) != moment}
     assert {part for part in written if "shard/segments" not in part} == {"000001/manifest.json", ".lock"}
-    assert folders.versions(root) == ["000001"]
+    assert index_versions.versions(root) == ["000001"]
 
 
 def test_the_published_version_and_the_one_before_are_kept(store, root):
     for i in range(4):
         assert fill(store, [embedded(4 * i)]).version == f"{i + 1:06d}"
-    assert folders.versions(root) == ["000003", "000004"]
-    assert folders.current(root) == "000004"
+    assert index_versions.versions(root) == ["000003", "000004"]
+    assert index_versions.current(root) == "000004"
 
 
 def test_a_copy_keeps_its_holes(store, root, tmp_path):
     fill(store, [embedded(0)])
-    folders.copy_tree(root / "000001", tmp_path / "copy")
-    original, copy = (folders.stored_bytes(folder) for folder in (root / "000001", tmp_path / "copy"))
+    index_versions.copy_tree(root / "000001", tmp_path / "copy")
+    original, copy = (index_versions.stored_bytes(folder) for folder in (root / "000001", tmp_path / "copy"))
     logical = sum(path.stat().st_size for path in (tmp_path / "copy").rglob("*") if path.is_file())
     assert logical > 100_000_000
     assert copy < 2 * original < 10_000_000
@@ -211,7 +211,7 @@ def test_a_damaged_unpublished_version_is_begun_again_from_the_published_one(sto
     with store.writer(SPEC) as writer:
         assert writer.token == "1"
         assert len(writer.document_ids()) == 2
-    assert folders.versions(root) == ["000001"]
+    assert index_versions.versions(root) == ["000001"]
 
 
 def test_a_version_begun_from_another_published_one_is_dropped(store, root):

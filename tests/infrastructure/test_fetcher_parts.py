@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, is_public
 from llm_engineering.infrastructure.fetchers.decoding import decode_text, decompressed
-from llm_engineering.infrastructure.fetchers.network import Deadline, in_time
+from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, one_line
+from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, in_time
 from llm_engineering.infrastructure.fetchers.politeness import LONGEST_BACKOFF, Turns, backoff, retry_after
 from llm_engineering.infrastructure.fetchers.robots import BAD_FOR, GOOD_FOR, LONGEST_DELAY, Robots
-from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, one_line
+from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, is_public
 
 # --- addresses ---------------------------------------------------------------------------------------------------
 

@@ -331,7 +331,7 @@ def test_a_repository_that_has_moved_is_followed(served, origin):
     ],
 )
 def test_a_repository_may_not_redirect_just_anywhere(site, location, reason):
-    from llm_engineering.infrastructure.fetchers.addresses import resolve
+    from llm_engineering.infrastructure.fetchers.ssrf_guard import resolve
 
     site.redirect("/moved/info/refs", location)
     error = failure(reaching(site, resolve=resolve).head, site.url("/moved"))

@@ -23,10 +23,10 @@ from pydantic import SecretStr
 
 from llm_engineering.domain.answers import Usage
 from llm_engineering.infrastructure.tracing import JsonlTracer, OpikTracer
+from llm_engineering.infrastructure.tracing.background_writer import Outbox
 from llm_engineering.infrastructure.tracing.jsonl import BLOCK, TraceFiles, find_traces, read_traces, trace_files
-from llm_engineering.infrastructure.tracing.outbox import Outbox
 from llm_engineering.infrastructure.tracing.record import new_id
-from llm_engineering.infrastructure.tracing.scrub import BRIEF, ITEMS, RECORD, SECRET, TEXT, scrub
+from llm_engineering.infrastructure.tracing.redact import BRIEF, ITEMS, RECORD, SECRET, TEXT, scrub
 
 
 @pytest.fixture

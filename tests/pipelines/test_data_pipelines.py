@@ -98,13 +98,13 @@ def test_a_store_that_is_down_is_said_by_every_step_and_the_run_is_red(notes, mo
 
 
 def test_a_locked_index_makes_the_features_red_and_keeps_what_was_crawled(notes, tmp_path, monkeypatch, zenml_run):
-    from llm_engineering.infrastructure.vectors import folders
+    from llm_engineering.infrastructure.vectors import index_versions
 
     root = tmp_path / "twin" / "vectors"
     config = both({"Ann": notes("ann")})
-    with folders.lock(root):
+    with index_versions.lock(root):
         finished = start("end_to_end_data", config, ONCE)
-        with pytest.raises(StoreLocked), folders.lock(root):
+        with pytest.raises(StoreLocked), index_versions.lock(root):
             pass
     assert list(finished.red) == ["features"]
     assert "is being written by process" in finished.red["features"]

@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 from llm_engineering.bootstrap import open_platform
-from llm_engineering.inference.retrieve import retrieve
+from llm_engineering.inference.retrieval.retrieve import retrieve
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.reports import CrawlReport, Failure, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, Failure, FeatureReport
 from steps.report_page import OUTCOMES as OUTCOME_COLOURS
 from steps.report_page import PLOT_WIDTH, bar, duration, render, size
 from steps.run_record import RunRecord

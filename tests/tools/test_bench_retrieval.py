@@ -6,7 +6,7 @@ from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.evaluation.measures import MEASURES, Estimate
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
 from llm_engineering.inference.evaluation.threshold import Cut
-from llm_engineering.inference.retrieve import open_index
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from tools.bench import quality, retrieval

@@ -68,9 +68,9 @@ def test_another_embedder_than_the_indexs_is_broken_and_asks_for_a_rebuild(
 
 
 def test_a_held_lock_is_noted(examined, tmp_path):
-    from llm_engineering.infrastructure.vectors import folders
+    from llm_engineering.infrastructure.vectors import index_versions
 
-    with folders.lock(tmp_path / "twin" / "vectors"):
+    with index_versions.lock(tmp_path / "twin" / "vectors"):
         _, found = examined()
     assert found["lock"]["state"] == "note"
     assert "process" in found["lock"]["found"]

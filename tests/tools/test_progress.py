@@ -6,7 +6,7 @@ from loguru import logger
 from rich.console import Console
 
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
-from llm_engineering.domain.reports import CrawlReport, Failure, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, Failure, FeatureReport
 from steps.run_record import RunRecord
 from steps.watching import listeners, tell
 from tools.progress import live, plain, show_record

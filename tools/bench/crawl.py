@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from llm_engineering.bootstrap import build_warehouse
 from llm_engineering.features.config import AuthorConfig, FetchConfig
-from llm_engineering.features.crawl import crawl_author
+from llm_engineering.features.crawl.run import crawl_author
 from tools.bench.result import Bar, Benchmark
 from tools.bench.sites import HOSTS, links_to, reaching, serving
 

@@ -19,7 +19,7 @@ def measure() -> Benchmark:
         return Benchmark(name="extraction", skipped="needs ../shared/pages, which is not here")
     import trafilatura
 
-    from llm_engineering.features.text import to_markdown
+    from llm_engineering.features.cleaning.cleaned import to_markdown
 
     gold = json.loads((PAGES / "gold.json").read_text(encoding="utf-8"))
     pages = {name: _decoded((PAGES / "html" / name).read_bytes()) for name in gold}

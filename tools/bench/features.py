@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_engineering.domain.chunks import Chunk, IndexSpec
-from llm_engineering.domain.reports import FeatureReport
+from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.model_files import local_folder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore

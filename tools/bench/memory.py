@@ -10,8 +10,8 @@ from pathlib import Path
 
 from llm_engineering.bootstrap import build_embedder, open_platform
 from llm_engineering.features.config import AuthorConfig, EtlConfig, FeatureConfig
-from llm_engineering.features.crawl import crawl_author
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.crawl.run import crawl_author
+from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.settings import Settings
 from tools.bench.result import Bar, Benchmark
 

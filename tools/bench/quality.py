@@ -8,14 +8,14 @@ from pathlib import Path
 from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.ports import Embedder, VectorReader
 from llm_engineering.features.config import FeatureConfig
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.golden import golden_set
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
 from llm_engineering.inference.evaluation.threshold import Cut, cuts, framed, relevances
-from llm_engineering.inference.retrieve import open_index
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from llm_engineering.bootstrap import build_embedder, open_platform
 from llm_engineering.domain.ports import Embedder
-from llm_engineering.domain.reports import CrawlReport, FeatureReport
+from llm_engineering.domain.runs import CrawlReport, FeatureReport
 from llm_engineering.features.config import AuthorConfig, FeatureConfig, FetchConfig
-from llm_engineering.features.crawl import crawl_author
-from llm_engineering.features.ingest import build_features
+from llm_engineering.features.crawl.run import crawl_author
+from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.settings import Settings
 from tools.bench.result import Bar, Benchmark
 from tools.bench.sites import links_to, reaching, serving

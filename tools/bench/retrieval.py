@@ -14,7 +14,7 @@ from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.ids import content_hash, stable_id
 from llm_engineering.domain.ports import VectorReader
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.retrieve import find_passages, open_index
+from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.model_files import local_folder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker

@@ -22,7 +22,7 @@ from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.inference.config import AskConfig, RetrievalConfig
-from llm_engineering.infrastructure.api.service import Service
+from llm_engineering.serving.api.service import Service
 from llm_engineering.settings import Settings
 from tools.bench.imports import imported
 from tools.bench.result import Bar, Benchmark
@@ -65,7 +65,7 @@ def measure(*, few: int = FEW, many: int = MANY, requests: int = REQUESTS, embed
     alone, crowd = (joined(loads) for loads in zip(*rounds, strict=True))
     single, load_p95 = statistics.median(alone.seconds), p95(crowd.seconds)
     slower = statistics.median(p95(many.seconds) / statistics.median(one.seconds) for one, many in rounds)
-    took = statistics.median(imported(("tools.serve", "llm_engineering.infrastructure.api.app"))[0] for _ in range(5))
+    took = statistics.median(imported(("tools.serve", "llm_engineering.serving.api.app"))[0] for _ in range(5))
     return Benchmark(
         name="serving",
         bars=(
@@ -158,7 +158,7 @@ def questions(count: int) -> list[str]:
 
 def asked_directly(settings: Settings) -> tuple[float, float]:
     """Median seconds of an answer with tracing, and how much less it takes without."""
-    from tools.service import TwinService
+    from llm_engineering.serving.answer_service import TwinService
 
     quiet = settings.model_copy(update={"tracing": "off"})
     with open_platform(settings) as traced, open_platform(quiet) as untraced:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llm_engineering.features.ingest import READ_TOGETHER
-from llm_engineering.features.splitting import CountTokens, Span, split_all
+from llm_engineering.features.indexing.ingest import READ_TOGETHER
+from llm_engineering.features.indexing.splitting import CountTokens, Span, split_all
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from tools.bench.corpus import ABSENT, ARTICLES, articles
 from tools.bench.result import Bar, Benchmark

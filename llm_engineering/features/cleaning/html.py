@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from lxml.etree import strip_elements
 from lxml.html import HtmlElement
 
-from llm_engineering.features.cleaning.marks import mark
+from llm_engineering.features.cleaning.inline_markers import mark
 from llm_engineering.features.cleaning.page import PageFacts, facts, parse
 from llm_engineering.features.cleaning.render import render
 

@@ -7,7 +7,7 @@ from unicodedata import normalize
 from lxml.etree import _Element
 
 from llm_engineering.features.cleaning.code import CodeBlock
-from llm_engineering.features.cleaning.marks import (
+from llm_engineering.features.cleaning.inline_markers import (
     BLOCK_CLOSE,
     CODE_CLOSE,
     CODE_OPEN,

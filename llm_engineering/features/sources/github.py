@@ -21,7 +21,7 @@ from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link, host_of
 from llm_engineering.domain.ports import Reach
-from llm_engineering.features.repository_files import RepositoryFile, licence_of, repository_files
+from llm_engineering.features.reading.repository_files import RepositoryFile, licence_of, repository_files
 from llm_engineering.features.source import Page, Skipped, Source, Target
 
 API = "https://api.github.com/users/{owner}/repos?per_page={size}&sort=full_name&page={page}"

@@ -16,11 +16,11 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Fetched, Reach
-from llm_engineering.features.archive import Untrustworthy, open_archive
-from llm_engineering.features.linkedin_export import BadRow, pages
-from llm_engineering.features.pages import judge, refused
+from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
+from llm_engineering.features.reading.archive import Untrustworthy, open_archive
+from llm_engineering.features.reading.linkedin_export import BadRow, pages
+from llm_engineering.features.reading.pages import judge, refused
 from llm_engineering.features.source import Page, Skipped, Source, Target
-from llm_engineering.features.text import Cleaned, clean_html
 
 LOGIN = "https://www.linkedin.com/login"
 FIELDS = ("#username", "#password")

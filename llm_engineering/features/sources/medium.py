@@ -17,11 +17,11 @@ from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import host_of, is_host
 from llm_engineering.domain.ports import Fetcher, Reach
+from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
 from llm_engineering.features.cleaning.page import parse_date
-from llm_engineering.features.feeds import ACCEPT, feed_entries, unpacked
-from llm_engineering.features.pages import judge, read_in_browser
+from llm_engineering.features.reading.feeds import ACCEPT, feed_entries, unpacked
+from llm_engineering.features.reading.pages import judge, read_in_browser
 from llm_engineering.features.source import Page, Source, Target
-from llm_engineering.features.text import Cleaned, clean_html
 
 HOST = "medium.com"
 STUB = 1_000  # characters of HTML: a feed that holds only the teaser of a member-only story

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ports import Reach
-from llm_engineering.features.feeds import links_at
-from llm_engineering.features.pages import read_page
+from llm_engineering.features.reading.feeds import links_at
+from llm_engineering.features.reading.pages import read_page
 from llm_engineering.features.source import Page, Source, Target
 
 

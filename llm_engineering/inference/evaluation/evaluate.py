@@ -10,13 +10,13 @@ from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, VectorReader, VectorStore
 from llm_engineering.inference.config import RetrievalConfig
+from llm_engineering.inference.evaluation.cached import AskedOnce, SearchedOnce
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.golden import GoldenQuery, GoldenSet, golden_set, with_version
 from llm_engineering.inference.evaluation.measures import DEPTH, MEASURES, difference, mean, measure_one, relative_gain
-from llm_engineering.inference.evaluation.once import AskedOnce, SearchedOnce
 from llm_engineering.inference.evaluation.questions import generated
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
-from llm_engineering.inference.retrieve import rerank, search_all
+from llm_engineering.inference.retrieval.retrieve import rerank, search_all
 
 TOGETHER = 64  # chunks per call of the embedder, questions per call of the engine
 CONFIGURED = "configured"

@@ -7,9 +7,9 @@ from llm_engineering.domain.answers import Question
 from llm_engineering.domain.noun import Noun
 from llm_engineering.domain.ports import Embedder, VectorReader
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.relevance import relevance
-from llm_engineering.inference.retrieve import find_passages
-from llm_engineering.inference.understand import understand
+from llm_engineering.inference.retrieval.relevance import relevance
+from llm_engineering.inference.retrieval.retrieve import find_passages
+from llm_engineering.inference.understanding.understand import understand
 
 FRAMES = ("{topic}", "Tell me about {topic}", "What did {author} write about {topic}?")
 

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
-from llm_engineering.infrastructure.fetchers import addresses
-from llm_engineering.infrastructure.fetchers.addresses import Guard
+from llm_engineering.infrastructure.fetchers import ssrf_guard
 from llm_engineering.infrastructure.fetchers.chromium import Running, find_browser
+from llm_engineering.infrastructure.fetchers.errors import Trouble, about, one_line
 from llm_engineering.infrastructure.fetchers.proxy import GuardedProxy
-from llm_engineering.infrastructure.fetchers.trouble import Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard
 
 T = TypeVar("T")
 MAX_CHARACTERS = 20_000_000
@@ -59,7 +59,7 @@ class SeleniumBrowser:
         chromium: Path | None = None,
         *,
         allow_hosts: Sequence[str] = (),
-        resolve: addresses.Resolve = addresses.resolve,
+        resolve: ssrf_guard.Resolve = ssrf_guard.resolve,
         page_seconds: float = 30.0,
         quiet_seconds: float = 1.0,
         grow_seconds: float = 30.0,

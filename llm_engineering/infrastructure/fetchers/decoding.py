@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.trouble import Trouble, one_line
+from llm_engineering.infrastructure.fetchers.errors import Trouble, one_line
 
 ACCEPT_ENCODING = "gzip, deflate, br"
 PIECE = 1 << 16  # bytes that a decoder may give at a time, however much a few bytes blow up to

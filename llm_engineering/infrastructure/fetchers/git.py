@@ -13,11 +13,11 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Checkout
-from llm_engineering.infrastructure.fetchers import addresses
-from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, port_of
-from llm_engineering.infrastructure.fetchers.answers import redirect
-from llm_engineering.infrastructure.fetchers.network import Deadline, clock, guarded_client, honest_errors
-from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers import ssrf_guard
+from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, clock, guarded_client, honest_errors
+from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.status import redirect
 
 ADVERTISEMENT = "/info/refs?service=git-upload-pack"  # the first request of git over HTTP
 MAX_REDIRECTS = 5
@@ -67,7 +67,7 @@ class GitRepositories:
         timeout: float,
         max_bytes: int,
         allow_hosts: Sequence[str] = (),
-        resolve: addresses.Resolve = addresses.resolve,
+        resolve: ssrf_guard.Resolve = ssrf_guard.resolve,
     ) -> None:
         self._timeout, self._max_bytes = timeout, max_bytes
         self._guard = Guard(allow_hosts=allow_hosts, resolve=resolve)

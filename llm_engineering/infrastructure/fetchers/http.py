@@ -10,12 +10,12 @@ from urllib.parse import urldefrag, urljoin
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
-from llm_engineering.infrastructure.fetchers import addresses, decoding, robots
-from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, port_of
-from llm_engineering.infrastructure.fetchers.answers import check_status, redirect
-from llm_engineering.infrastructure.fetchers.network import Deadline, clock, guarded_client, honest_errors
+from llm_engineering.infrastructure.fetchers import decoding, robots, ssrf_guard
+from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, clock, guarded_client, honest_errors
 from llm_engineering.infrastructure.fetchers.politeness import Turns, backoff
-from llm_engineering.infrastructure.fetchers.trouble import OutOfTime, Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.status import check_status, redirect
 
 HEAD = 1024  # bytes, enough to see what a body is
 
@@ -59,7 +59,7 @@ class HttpFetcher:
         allow_hosts: Sequence[str] = (),
         own_hosts: Sequence[str] = (),
         turns: Turns | None = None,
-        resolve: addresses.Resolve = addresses.resolve,
+        resolve: ssrf_guard.Resolve = ssrf_guard.resolve,
         first_backoff: float = 0.5,
     ) -> None:
         import httpx

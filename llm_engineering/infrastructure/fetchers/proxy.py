@@ -9,8 +9,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.addresses import Guard, checked_url, port_of
-from llm_engineering.infrastructure.fetchers.trouble import Trouble
+from llm_engineering.infrastructure.fetchers.errors import Trouble
+from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, port_of
 
 IDLE = 30.0  # seconds without a byte, after which a connection is given up
 DROPPED = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*: they end here

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.trouble import Trouble
+from llm_engineering.infrastructure.fetchers.errors import Trouble
 
 MAX_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB are read; what comes after is ignored
 GOOD_FOR = 24 * 3600.0  # seconds; RFC 9309, 2.4: no longer than a day

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llm_engineering.infrastructure.tracing.outbox import Outbox
+from llm_engineering.infrastructure.tracing.background_writer import Outbox
 from llm_engineering.infrastructure.tracing.record import Record
 
 BYTES = 32 * 2**20

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from loguru import logger
 
+from llm_engineering.infrastructure.tracing.background_writer import Outbox
 from llm_engineering.infrastructure.tracing.jsonl import TraceFiles, read_traces
-from llm_engineering.infrastructure.tracing.outbox import Outbox
 from llm_engineering.infrastructure.tracing.record import Record, new_id
 
 CLOUD = "https://www.comet.com/opik/api"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
-from llm_engineering.infrastructure.tracing.scrub import scrub
+from llm_engineering.infrastructure.tracing.redact import scrub
 
 
 def new_id() -> str:

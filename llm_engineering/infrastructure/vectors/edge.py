@@ -9,9 +9,9 @@ from threading import Lock
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ports import IndexInfo
-from llm_engineering.infrastructure.vectors import folders, points
-from llm_engineering.infrastructure.vectors.folders import Manifest
-from llm_engineering.infrastructure.vectors.shard import Shard, seal
+from llm_engineering.infrastructure.vectors import index_versions, points
+from llm_engineering.infrastructure.vectors.edge_engine import Shard, seal
+from llm_engineering.infrastructure.vectors.index_versions import Manifest
 
 SEAL_EVERY = 10_000  # chunks; each takes about 4 kB of memory until it is sealed, most of it BM25 postings
 MIN_FREE_BYTES = 100_000_000  # the engine writes through memory maps: on a full disk it would be killed, not told
@@ -28,7 +28,7 @@ class EdgeVectorStore:
 
     @contextmanager
     def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> Iterator["EdgeWriter"]:
-        with folders.lock(self.root):
+        with index_versions.lock(self.root):
             writer = EdgeWriter(
                 self.root, spec, rebuild=rebuild, min_free_bytes=self._min_free, seal_every=self._seal_every
             )
@@ -39,13 +39,13 @@ class EdgeVectorStore:
 
     def erase(self, author_id: str) -> int:
         """Writes a new version without the author and removes every other one, so that no byte of theirs is left."""
-        with folders.lock(self.root):
-            live = folders.current(self.root)
-            gone = {i for version in folders.versions(self.root) for i in self._ids_of(version, author_id, live)}
+        with index_versions.lock(self.root):
+            live = index_versions.current(self.root)
+            gone = {i for version in index_versions.versions(self.root) for i in self._ids_of(version, author_id, live)}
             published = self._publish_without(author_id, live) if live else None
-            for version in folders.versions(self.root):
+            for version in index_versions.versions(self.root):
                 if version != published:
-                    folders.remove(self.root / version)
+                    index_versions.remove(self.root / version)
             return len(gone)
 
     def _ids_of(self, version: str, author_id: str, live: str | None) -> set[str]:
@@ -63,9 +63,9 @@ class EdgeVectorStore:
         return ids
 
     def _publish_without(self, author_id: str, live: str) -> str:
-        manifest = folders.read_manifest(self.root / live)
-        version = self.root / folders.next_version(self.root)
-        _check_space(self.root, folders.stored_bytes(self.root / live), self._min_free)
+        manifest = index_versions.read_manifest(self.root / live)
+        version = self.root / index_versions.next_version(self.root)
+        _check_space(self.root, index_versions.stored_bytes(self.root / live), self._min_free)
         source = Shard.view(self.root / live / "shard")
         target = Shard.create(version / "shard", manifest.spec.embedding.size)
         source.copy_without(author_id, target)
@@ -84,11 +84,11 @@ class EdgeReader:
         self._facets: Facets | None = None
 
     def info(self) -> IndexInfo | None:
-        while (version := folders.current(self._root)) is not None:
+        while (version := index_versions.current(self._root)) is not None:
             try:
-                return _info(version, folders.read_manifest(self._root / version))
+                return _info(version, index_versions.read_manifest(self._root / version))
             except StoreCorrupt:
-                if not folders.current_moved(self._root, version):
+                if not index_versions.current_moved(self._root, version):
                     raise
         return None
 
@@ -140,18 +140,18 @@ class EdgeReader:
 
     def _follow(self) -> Shard | None:
         """The published shard; None when there is none and no spec was asked for. Raises EmbeddingMismatch."""
-        while (version := folders.current(self._root)) not in (None, self._version):
+        while (version := index_versions.current(self._root)) not in (None, self._version):
             try:
                 self._open(version)
             except StoreCorrupt:
-                if not folders.current_moved(self._root, version):  # else it was removed while being opened
+                if not index_versions.current_moved(self._root, version):  # else it was removed while being opened
                     raise
         if self._version is None:
             points.check_spec(self._spec, None, str(self._root))
         return self._shard
 
     def _open(self, version: str) -> None:
-        manifest = folders.read_manifest(self._root / version)
+        manifest = index_versions.read_manifest(self._root / version)
         points.check_spec(self._spec, _info(version, manifest), str(self._root))
         shard = Shard.view(self._root / version / "shard")
         if (found := shard.count()) != manifest.chunks:
@@ -175,9 +175,9 @@ class EdgeWriter:
     def __init__(self, root: Path, spec: IndexSpec, *, rebuild: bool, min_free_bytes: int, seal_every: int) -> None:
         self._root, self._spec, self._min_free, self._seal_every = root, spec, min_free_bytes, seal_every
         self._unsealed = 0  # chunks written since the shard was opened or sealed
-        self._next = folders.next_version(root)  # before anything is removed: a name is never given twice
-        self._live = None if rebuild else folders.current(root)
-        self._live_manifest = folders.read_manifest(root / self._live) if self._live else None
+        self._next = index_versions.next_version(root)  # before anything is removed: a name is never given twice
+        self._live = None if rebuild else index_versions.current(root)
+        self._live_manifest = index_versions.read_manifest(root / self._live) if self._live else None
         if self._live_manifest:
             points.check_spec(spec, _info(str(self._live), self._live_manifest), str(root))
         self._view: Shard | None = None
@@ -188,25 +188,25 @@ class EdgeWriter:
 
     def _resume(self) -> None:
         published = self._published()
-        for version in folders.versions(self._root):
+        for version in index_versions.versions(self._root):
             if published is not None and int(version) <= int(published):
                 continue
             if self._shard is None and self._can_resume(version):
                 continue
-            folders.remove(self._root / version)
+            index_versions.remove(self._root / version)
 
     def _published(self) -> str | None:
         try:
-            return folders.current(self._root)
+            return index_versions.current(self._root)
         except StoreCorrupt:  # this is the rebuild that mends it; nothing that lies there can be trusted
             (self._root / "CURRENT").unlink()
-            for version in folders.versions(self._root):
-                folders.remove(self._root / version)
+            for version in index_versions.versions(self._root):
+                index_versions.remove(self._root / version)
             return None
 
     def _can_resume(self, version: str) -> bool:
         try:
-            manifest = folders.read_manifest(self._root / version)
+            manifest = index_versions.read_manifest(self._root / version)
             if manifest.spec != self._spec or manifest.base != self._live:
                 return False
             self._shard = Shard.load(self._root / version / "shard")
@@ -265,7 +265,7 @@ class EdgeWriter:
             self._writable()
         elif token != self._live_manifest.token:  # nothing was written, so what is published is complete up to here
             self._live_manifest = self._live_manifest.model_copy(update={"token": token})
-            folders.write_manifest(self._root / str(self._live), self._live_manifest)
+            index_versions.write_manifest(self._root / str(self._live), self._live_manifest)
 
     def _seal_if_large(self) -> None:
         if self._unsealed >= self._seal_every:
@@ -282,8 +282,8 @@ class EdgeWriter:
         manifest = Manifest(spec=self._spec, token=self.token, base=self._live)
         info = _publish(self._root, version, shard, manifest)
         self._shard = self._staging = None
-        self._next = folders.next_version(self._root)
-        self._live, self._live_manifest = version, folders.read_manifest(self._root / version)
+        self._next = index_versions.next_version(self._root)
+        self._live, self._live_manifest = version, index_versions.read_manifest(self._root / version)
         _keep_two(self._root, version)
         return info
 
@@ -293,8 +293,8 @@ class EdgeWriter:
             folder = self._root / self._staging
             if self._live:
                 self._close_view()
-                _check_space(self._root, folders.stored_bytes(self._root / self._live), self._min_free)
-                folders.copy_tree(self._root / self._live / "shard", folder / "shard")
+                _check_space(self._root, index_versions.stored_bytes(self._root / self._live), self._min_free)
+                index_versions.copy_tree(self._root / self._live / "shard", folder / "shard")
                 self._shard = Shard.load(folder / "shard")
             else:
                 _check_space(self._root, 0, self._min_free)
@@ -305,7 +305,7 @@ class EdgeWriter:
 
     def _write_manifest(self) -> None:
         manifest = Manifest(spec=self._spec, token=self.token, chunks=self._shard.count(), base=self._live)
-        folders.write_manifest(self._root / str(self._staging), manifest)
+        index_versions.write_manifest(self._root / str(self._staging), manifest)
 
     def _close_view(self) -> None:
         if self._view is not None:
@@ -324,16 +324,16 @@ def _publish(root: Path, version: str, shard: Shard, manifest: Manifest) -> Inde
     chunks = shard.count()
     shard.close()
     manifest = manifest.model_copy(update={"chunks": chunks})
-    folders.write_manifest(root / version, manifest)
-    folders.point_current_to(root, version)
+    index_versions.write_manifest(root / version, manifest)
+    index_versions.point_current_to(root, version)
     return _info(version, manifest)
 
 
 def _keep_two(root: Path, published: str) -> None:
     """The published version, and the one before it, which a reader may be opening at this moment."""
-    for version in folders.versions(root)[:-2]:
+    for version in index_versions.versions(root)[:-2]:
         if version != published:
-            folders.remove(root / version)
+            index_versions.remove(root / version)
 
 
 def _info(version: str, manifest: Manifest) -> IndexInfo:

@@ -12,7 +12,7 @@ from llm_engineering.domain.errors import ConfigError, StoreCorrupt, StoreUnavai
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import points
-from llm_engineering.infrastructure.vectors.qdrant_words import only_where, request, writes
+from llm_engineering.infrastructure.vectors.qdrant_requests import only_where, request, writes
 
 TIMEOUT = 60  # seconds for one request
 META = "llm_twin_meta"

@@ -11,7 +11,7 @@ from llm_engineering.inference.evaluation.comparison import compare
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import CONFIGURED, bounded, evaluate_retrieval, settings_to_try
 from llm_engineering.inference.evaluation.report import RetrievalReport
-from llm_engineering.inference.retrieve import open_index
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore

@@ -6,9 +6,9 @@ from passages import SPEC, VECTORS, embedded, fill
 
 from llm_engineering.domain.chunks import Search, Where
 from llm_engineering.domain.documents import Kind
+from llm_engineering.inference.evaluation.cached import AskedOnce, SearchedOnce
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
-from llm_engineering.inference.evaluation.once import AskedOnce, SearchedOnce
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 

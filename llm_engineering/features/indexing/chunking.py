@@ -1,0 +1,87 @@
+"""A cleaned document into the chunks that the vector store keeps."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from llm_engineering.domain.chunks import Chunk, ChunkingSpec
+from llm_engineering.domain.documents import Document
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.domain.ids import stable_id
+from llm_engineering.domain.ports import Embedder
+from llm_engineering.features.cleaning.cleaned import Cleaned
+from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, CountTokens, Span, split_all
+from llm_engineering.features.indexing.windows import Headings, window
+
+_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def chunks_of(
+    document: Document, cleaned: Cleaned, *, max_tokens: int, window_size: int, count_tokens: CountTokens
+) -> list[Chunk]:
+    """Every character of the cleaned text, in order. Empty when nothing but white space was left.
+
+    NUL and lone surrogates, which no store keeps, become U+FFFD one for one. What the document says about its title
+    and its date goes before what its body says.
+    """
+    [chunks] = chunks_of_all(
+        [(document, cleaned)], max_tokens=max_tokens, window_size=window_size, count_tokens=count_tokens
+    )
+    return chunks
+
+
+def chunks_of_all(
+    documents: Sequence[tuple[Document, Cleaned]], *, max_tokens: int, window_size: int, count_tokens: CountTokens
+) -> list[list[Chunk]]:
+    """As `chunks_of` of each document, counting the tokens of all at once."""
+    texts = [_keepable(cleaned.text) for _, cleaned in documents]
+    syntaxes = [cleaned.syntax for _, cleaned in documents]
+    cut = split_all(list(zip(texts, syntaxes, strict=True)), max_tokens=max_tokens, count_tokens=count_tokens)
+    return [
+        list(_chunks(document, cleaned, text, spans, window_size))
+        for (document, cleaned), text, spans in zip(documents, texts, cut, strict=True)
+    ]
+
+
+def _chunks(document: Document, cleaned: Cleaned, text: str, spans: list[Span], window_size: int) -> Iterator[Chunk]:
+    headings = Headings(text if cleaned.syntax == "markdown" else "")
+    seen: Counter[str] = Counter()
+    for span in spans:
+        passage = text[span.start : span.end]
+        seen[passage] += 1
+        first_letter = span.start + len(passage) - len(passage.lstrip())
+        yield Chunk(
+            id=stable_id("chunk", document.id, passage, str(seen[passage])),
+            document_id=document.id,
+            content_hash=document.content_hash,
+            link=document.link,
+            url=document.url,
+            title=_keepable(document.title or cleaned.title),
+            author_id=document.author.id,
+            author_name=_keepable(document.author.name),
+            kind=document.kind,
+            source=document.source,
+            published_at=document.published_at or cleaned.published_at,
+            headings=headings.at(first_letter),
+            text=passage,
+            window=window(text, span.start, span.end, size=window_size),
+            start=span.start,
+            end=span.end,
+            tokens=span.tokens,
+        )
+
+
+def token_limit(chunking: ChunkingSpec, embedder: Embedder) -> int:
+    """Tokens per chunk, special ones included. Raises ConfigError when the embedder cannot take that many."""
+    most = embedder.spec.max_tokens
+    wanted = chunking.max_tokens or most
+    if not SMALLEST_LIMIT <= wanted <= most:
+        raise ConfigError(
+            f"features: chunking.max_tokens is {wanted}; {embedder.spec.model_id} takes {SMALLEST_LIMIT} to {most} "
+            "(0: as many as it takes)"
+        )
+    return wanted
+
+
+def _keepable(text: str) -> str:
+    return _UNKEEPABLE.sub("\ufffd", text)

@@ -1,0 +1,79 @@
+"""One web page, read and judged. What the sources that read pages share."""
+
+import base64
+
+from llm_engineering.domain.errors import SourceError
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.features.reading.walls import Seen, Wall, wall_of
+from llm_engineering.features.source import Page, Target
+
+HTML = ("text/html", "application/xhtml+xml")
+_PDF = b"%PDF-"
+_SHARE_OF_NUL = 1_000  # one NUL in so many characters is no text any more
+
+
+def read_page(target: Target, reach: Reach) -> Page:
+    """The page over HTTP; through the browser when it is empty until its scripts run.
+
+    Raises SourceError for anything that is not the page itself (a wall is never returned), and NotModified.
+    """
+    fetched = reach.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
+    page, wall = judge(fetched, target)
+    if wall is None:
+        return page
+    if wall.reason is Reason.NEEDS_JAVASCRIPT:
+        return read_in_browser(target, reach, wall.reason, wall.detail)
+    raise refused(target, wall)
+
+
+def read_in_browser(target: Target, reach: Reach, reason: Reason, why: str) -> Page:
+    """The last rung. `reason` and `why` say what was wrong with the rung before; they stay the reason for failing."""
+    try:
+        fetched = reach.browser().get(target.url)
+    except SourceError as error:
+        detail = f"{why}; browser: {error.detail or error.reason}"
+        raise SourceError(target.link, reason, detail, retry=error.retry) from error
+    page, wall = judge(fetched, target)
+    if wall is not None:
+        raise SourceError(target.link, wall.reason, f"{wall.detail} (in the browser too)", retry=wall.retry)
+    # validators of the bare shell would say "not modified" for ever
+    return page._replace(etag=None, last_modified=None, meta={**page.meta, "rung": "browser"})
+
+
+def refused(target: Target, wall: Wall) -> SourceError:
+    return SourceError(target.link, wall.reason, wall.detail, retry=wall.retry)
+
+
+def judge(fetched: Fetched, target: Target) -> tuple[Page, Wall | None]:
+    """The answer as a page, and the wall it is, if it is one. Raises SourceError for binary data and empty files."""
+    if fetched.body.startswith(_PDF) or fetched.media_type == "application/pdf":
+        return _binary(fetched, "application/pdf"), None
+    if fetched.text.count("\0") * _SHARE_OF_NUL > len(fetched.text):
+        raise SourceError(target.link, Reason.WRONG_TYPE, f"binary data sent as {fetched.media_type}", retry=False)
+    page = Page(
+        url=fetched.url,
+        body=fetched.text,
+        media_type=fetched.media_type,
+        etag=fetched.etag,
+        last_modified=fetched.last_modified,
+    )
+    if fetched.media_type not in HTML:
+        if not fetched.text.strip():
+            raise SourceError(target.link, Reason.EMPTY, "the file is empty", retry=True)
+        return page, None
+    seen = Seen(fetched.text)
+    meta = {"canonical": seen.facts.canonical} if seen.facts.canonical.startswith("http") else {}
+    page = page._replace(title=seen.facts.title, published_at=seen.facts.published_at, meta=meta)
+    return page, wall_of(seen, fetched.url)
+
+
+def _binary(fetched: Fetched, media_type: str) -> Page:
+    return Page(
+        url=fetched.url,
+        body=base64.b64encode(fetched.body).decode("ascii"),
+        encoding="base64",
+        media_type=media_type,
+        etag=fetched.etag,
+        last_modified=fetched.last_modified,
+    )

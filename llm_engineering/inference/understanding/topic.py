@@ -1,0 +1,91 @@
+# ruff: noqa: RUF001
+"""What a question is about, without the words that say where to look and the frame around them.
+
+"What did Ann write about caching since March?" with the filters Ann and March is about "caching". The frame says the
+same in every question, so what is searched with it is nearer to every passage that speaks of writing, and further
+from the ones on caching: docs/evaluate-retrieval.md has the figures.
+"""
+
+import re
+from collections.abc import Iterable
+
+from llm_engineering.domain.prose import content_words
+from llm_engineering.inference.understanding.query_filters import SAYING, Span
+
+HOLE = "\ufffc"  # stands where a filter stood
+
+_ASKING = (
+    r"(?:(?:can|could|would|will)\s+you|do\s+you\s+know|i\s+(?:would\s+like|want|need)|i['’]d\s+like"
+    r"|i(?:['’]m|\s+am)\s+(?:wondering|curious|interested))"
+)
+_TELLING = r"(?:(?:tell|show|teach|give)\s+(?:me|us)|to\s+(?:know|learn|understand|hear)|explain|describe|summari[sz]e)"
+_POLITE = re.compile(
+    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_ASKING}\s+(?:please\s+)?(?:{_TELLING}\b)?|{_TELLING}\b)"
+    r"(?:\s+(?:more|something|everything|anything|a\s+bit))?(?:\s+(?:about|on|whether|if)\b)?\s+(?=\w)",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(  # words without a subject of their own; "how" and "why" stay, since they say what is asked
+    rf"(?:what|which|whose|is|are|was|were|be|been|do|does|did|has|have|had|would|there|any|anything|something|everything|"
+    rf"stuff|ever|also|actually|really|exactly|the|a|an|all|his|her|their|i|you|we|me|show|find|list|give|tell|search|"
+    rf"summari[sz]e|and|or|of|about|on|in|from|by|to|for|with|that|regarding|concerning|according|"
+    rf"say|saying|{SAYING}|advice|opinions?|views?|take|thoughts?|position|ideas?|words?|articles?|essays?|blog|posts?|"
+    rf"repos(?:itor(?:y|ies))?|code|texts?|pages?|notes?|"
+    rf"was|hat|haben|hast|gibt|es|etwas|über|zu|zum|zur|von|der|die|das|dass|artikel|beiträge|"
+    rf"que|qu|quoi|quel(?:le)?s?|est|ce|sur|propos|de|du|des|le|la|les|articles?)",
+    re.IGNORECASE,
+)
+_BEFORE_HOLE = re.compile(
+    r"\b(?:(?:written|published|posted|said|shared)\s+)?(?:by|from|of|in|on|at|since|von|de|du|according\s+to|laut|selon)\s*$",
+    re.IGNORECASE,
+)
+_AFTER_HOLE = re.compile(r"^['’](?:s\b)?", re.IGNORECASE)
+_ASKED_OF_THEM = re.compile(
+    rf"\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{HOLE}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?", re.IGNORECASE
+)
+_TRAILING = re.compile(r"(?:[\s,]+(?:geschrieben|gesagt|what|and))+(?=\W*$)", re.IGNORECASE)
+_WORD = re.compile(rf"[\w'’-]+|{HOLE}")
+
+
+def subject(question: str, spans: Iterable[Span] = ()) -> str:
+    """`spans` are the places of the filters that hold. "" when nothing is left to search for."""
+    text, holes = _with_holes(question, spans)
+    if holes:
+        text = _ASKED_OF_THEM.sub("", text[_end_of_opening(text) :])
+        rest = _TRAILING.sub("", text.replace(HOLE, " "))
+    elif polite := _POLITE.match(text):
+        rest = text[polite.end() :]
+    else:
+        return text
+    rest = re.sub(r"\s+(?=[?!.,;:])", "", " ".join(rest.split())).strip(" ,;:–-")
+    return rest if any(content_words(rest)) else ""
+
+
+def _with_holes(question: str, spans: Iterable[Span]) -> tuple[str, int]:
+    """Each filter with its preposition becomes one HOLE; filters that overlap or touch become one."""
+    text, count = question.replace(HOLE, " "), 0
+    merged: list[list[int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(end, merged[-1][1])
+        else:
+            merged.append([start, end])
+    for start, end in reversed(merged):
+        before, after = text[:start], _AFTER_HOLE.sub("", text[end:])
+        if preposition := _BEFORE_HOLE.search(before):
+            before = before[: preposition.start()]
+        text, count = f"{before} {HOLE} {after}", count + 1
+    return text, count
+
+
+def _end_of_opening(text: str) -> int:
+    """Where the leading words end that say nothing of the subject, when a filter is among them; else 0."""
+    at, hole = 0, False
+    for word in _WORD.finditer(text):
+        if hole and "," in text[at : word.start()]:
+            break
+        if word.group() == HOLE:
+            hole = True
+        elif not _OPENING.fullmatch(word.group()):
+            break
+        at = word.end()
+    return at if hole else 0

@@ -1,0 +1,45 @@
+"""What the first lines of an HTTP answer mean for a crawler."""
+
+from datetime import UTC, datetime, timedelta
+
+from llm_engineering.domain.errors import NotModified
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.fetchers.errors import Trouble
+from llm_engineering.infrastructure.fetchers.politeness import retry_after
+
+AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers that another attempt may better
+REDIRECTS = (301, 302, 303, 307, 308)
+LONGEST_RETRY_AFTER = 30.0  # seconds; who asks for more is left alone until the next run
+
+
+def redirect(response) -> str | None:
+    return response.headers.get("Location") if response.status_code in REDIRECTS else None
+
+
+def check_status(response, *, conditional: bool) -> None:
+    """Returns for an answer with a body worth reading. Raises NotModified, or Trouble with a reason."""
+    status = response.status_code
+    if 200 <= status < 300:
+        return
+    if status == 304 and conditional:
+        raise NotModified(str(response.url))
+    if response.headers.get("cf-mitigated") == "challenge":
+        raise Trouble(Reason.BOT_WALL, f"HTTP {status}, a Cloudflare challenge", retry=False, status=status)
+    if status in (429, 503):
+        raise _come_back_later(status, response.headers.get("Retry-After"))
+    if status in (404, 410):
+        raise Trouble(Reason.NOT_FOUND, f"HTTP {status}", retry=False, status=status)
+    if status == 401:
+        raise Trouble(Reason.LOGIN, "HTTP 401, the page asks for a login", retry=False, status=status)
+    again = status in AGAIN
+    raise Trouble(Reason.HTTP_ERROR, f"HTTP {status}", retry=again or 500 <= status < 600, again=again, status=status)
+
+
+def _come_back_later(status: int, header: str | None) -> Trouble:
+    reason = Reason.RATE_LIMITED if status == 429 else Reason.HTTP_ERROR
+    wait = retry_after(header)
+    if wait is None or wait <= LONGEST_RETRY_AFTER:
+        return Trouble(reason, f"HTTP {status}", retry=True, again=True, wait=wait, status=status)
+    when = datetime.now(UTC) + timedelta(seconds=wait)
+    detail = f"HTTP {status}; the site asks to come back after {when:%Y-%m-%d %H:%M} UTC"
+    return Trouble(reason, detail, retry=True, status=status)

@@ -1,0 +1,98 @@
+"""The API: OpenAI's chat completions and the platform's own routes, over any `Service`. See docs/serve.md."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from llm_engineering.serving.api.keys import KeyRing
+from llm_engineering.serving.api.limits import Allowance, Limits
+from llm_engineering.serving.api.service import Service
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+ABOUT = """\
+Answers from an author's own writing, with verified citations. `/v1/chat/completions` speaks OpenAI's protocol, so any
+client of it works; `/rag` and `/search` say more. On another host than loopback every route but `/health` and `/ready`
+needs `Authorization: Bearer KEY`."""
+SAVE_EVERY = 10.0  # seconds between writing down what the keys have used
+
+
+def create_app(
+    service: Service,
+    *,
+    keys: KeyRing | None = None,
+    require_keys: bool = False,
+    allowance: Allowance | None = None,
+    limits: Limits | None = None,
+    origins: Collection[str] = (),
+    hosts: Collection[str] | None = None,
+) -> "FastAPI":
+    """`hosts`: the names this server answers to, None for any. `origins`: whose pages may call it from a browser.
+
+    `service` is loaded in the background when the server starts, and closed when it ends. `app.state.desk` is where it
+    is asked, for what else is served here.
+    """
+    from fastapi import FastAPI
+
+    from llm_engineering.serving.api import routes
+    from llm_engineering.serving.api.calls import Desk
+    from llm_engineering.serving.api.metrics import Metrics
+    from llm_engineering.serving.api.middleware import Gate
+    from llm_engineering.serving.api.openapi import describe
+    from llm_engineering.serving.api.worker_pool import Workers
+
+    limits, allowance = limits or Limits(), allowance or Allowance()
+    workers = Workers(
+        threads=limits.threads,
+        waiting=limits.waiting,
+        per_owner=limits.waiting_per_key,
+        patience=limits.client_seconds,
+    )
+    metrics = Metrics(workers)
+    desk = Desk(service=service, workers=workers, limits=limits, metrics=metrics)
+
+    @asynccontextmanager
+    async def life(_: "FastAPI") -> AsyncIterator[None]:
+        desk.load()
+        saving = asyncio.create_task(_save_now_and_then(allowance))
+        try:
+            yield
+        finally:
+            saving.cancel()
+            ended = await asyncio.to_thread(workers.close, limits.drain_seconds)
+            await asyncio.to_thread(allowance.save)
+            if ended and desk.loaded.is_set():  # else a thread still uses it, and the process ends anyway
+                await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="LLM Twin", version="1", description=ABOUT, lifespan=life, redirect_slashes=False)
+    app.state.desk = desk
+    routes.register(app, desk)
+    describe(app, require_keys=require_keys)
+    app.add_middleware(
+        Gate,
+        keys=keys,
+        require_keys=require_keys,
+        allowance=allowance,
+        limits=limits,
+        metrics=metrics,
+        hosts=hosts,
+    )
+    if origins:
+        from starlette.middleware.cors import CORSMiddleware
+
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    return app
+
+
+async def _save_now_and_then(allowance: Allowance) -> None:
+    while True:
+        await asyncio.sleep(SAVE_EVERY)
+        await asyncio.to_thread(allowance.save)

@@ -1,0 +1,211 @@
+"""What every request passes: its id, the host it names, its key, its size, the clock, the log and the headers."""
+
+import asyncio
+import base64
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.serving.api.errors import SERVER, Trouble, trouble_of
+from llm_engineering.serving.api.keys import ApiKey, KeyRing, refused
+from llm_engineering.serving.api.limits import Allowance, Limits
+from llm_engineering.serving.api.metrics import Metrics
+from llm_engineering.serving.api.sse import ClientLeft, as_json
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+OPEN = frozenset({"/health", "/ready"})  # for probes, which have no key
+PROBES = frozenset({*OPEN, "/metrics"})  # asked every few seconds, for ever
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_GOOD_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+_SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_NOTHING_TO_SHOW = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class ClientTooSlow(Exception):
+    """It neither sent nor took anything for as long as a client may."""
+
+
+class Gate:
+    """ASGI middleware. `hosts` None: any host name is served; else only those, so that a page elsewhere cannot reach
+    a server on loopback by giving its own name that address (DNS rebinding)."""
+
+    def __init__(
+        self,
+        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        *,
+        keys: KeyRing | None,
+        require_keys: bool,
+        allowance: Allowance,
+        limits: Limits,
+        metrics: Metrics,
+        hosts: Collection[str] | None,
+    ) -> None:
+        self._app, self._keys, self._require_keys, self._allowance = app, keys, require_keys, allowance
+        self._limits, self._metrics, self._hosts = limits, metrics, hosts
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return  # there is nothing behind a web socket
+        await _Passing(self, scope, receive, send).through()
+
+
+class _Passing:
+    """One request on its way through."""
+
+    def __init__(self, gate: Gate, scope: Message, receive: Receive, send: Send) -> None:
+        self._gate, self._scope, self._receive, self._send = gate, scope, receive, send
+        self._headers = dict(scope["headers"])
+        self._began = time.perf_counter()
+        self._status, self._started, self._body_over, self._received = 0, False, False, 0
+        self._key: ApiKey | None = None
+        self._fault: Trouble | None = None  # of the body, which FastAPI would report as "cannot be parsed"
+        given = self._headers.get(b"x-request-id", b"")
+        self.id = given.decode() if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
+
+    async def through(self) -> None:
+        self._scope.setdefault("state", {})["request_id"] = self.id
+        note = ""
+        try:
+            await self._check()
+            await self._gate._app(self._scope, self.receive, self.send)
+        except Trouble as trouble:
+            await self._tell(self._fault or trouble)
+        except LLMTwinError as error:
+            note = str(error)
+            await self._tell(trouble_of(error))
+        except (ClientLeft, ClientTooSlow) as error:
+            self._status, note = 499, type(error).__name__  # as nginx writes it; returning cuts the connection
+        except Exception:
+            from loguru import logger
+
+            logger.exception(f"request {self.id} met a bug")
+            message = f"something went wrong in the server, which its log explains under request {self.id}"
+            await self._tell(Trouble(500, message, type=SERVER, code="internal_error"))
+        finally:
+            self._record(note)
+
+    async def _check(self) -> None:
+        if self._gate._hosts is not None and (name := self._host()) not in self._gate._hosts:
+            known = ", ".join(sorted(self._gate._hosts))
+            raise Trouble(
+                421, f"this server does not answer to the name {name[:100]!r}, only to {known}; see TWIN_API_HOSTS",
+                code="wrong_host",
+            )  # fmt: skip
+        if self._scope["path"] not in OPEN and self._scope["method"] != "OPTIONS":
+            self._key = self._find_key()
+            self._scope["state"]["key"] = self._key
+            if self._key and self._scope["method"] == "POST":
+                self._gate._allowance.spend(self._key)
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._gate._limits.body_bytes:
+            raise self._too_large()
+
+    def _host(self) -> str:
+        host = self._headers.get(b"host", b"").decode("latin-1").lower()
+        return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+    def _find_key(self) -> ApiKey | None:
+        """On loopback a key that is not known is as good as none: OpenAI's clients cannot be told to send none."""
+        secret, keys = _secret(self._headers.get(b"authorization", b"")), self._gate._keys
+        try:
+            if secret and keys:
+                return keys.find(secret)
+            if self._gate._require_keys:
+                raise refused("this server needs an API key: send the header `Authorization: Bearer KEY`")
+        except Trouble as trouble:
+            if self._gate._require_keys:
+                # a browser then asks for it, with any user name, so that the chat page can be opened
+                browser = b"text/html" in self._headers.get(b"accept", b"")
+                trouble.headers["WWW-Authenticate"] = 'Basic realm="LLM Twin"' if browser else "Bearer"
+                raise
+        return None
+
+    async def receive(self) -> Message:
+        if self._body_over:
+            return await self._receive()  # only whether the client is still there
+        try:
+            async with asyncio.timeout(self._gate._limits.client_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            seconds = self._gate._limits.client_seconds
+            self._fault = Trouble(408, f"nothing more of the body came for {seconds:g} seconds", code="too_slow")
+            raise self._fault from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._body_over = not message.get("more_body", False)
+            if self._received > self._gate._limits.body_bytes:
+                self._fault = self._too_large()
+                raise self._fault
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status, self._started = message["status"], True
+            message["headers"] = [*message.get("headers", ()), *self._extra(message.get("headers", ()))]
+        try:
+            async with asyncio.timeout(self._gate._limits.client_seconds):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientTooSlow from None
+
+    def _extra(self, headers) -> list[tuple[bytes, bytes]]:
+        media = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        extra = [(b"x-request-id", self.id.encode()), *_SAFE]
+        return extra if media.startswith((b"text/html", b"text/css", b"image/")) else [*extra, _NOTHING_TO_SHOW]
+
+    async def _tell(self, trouble: Trouble) -> None:
+        if self._started:
+            return  # half an answer is out: cutting the connection is all that can be said
+        body = as_json(trouble.body())
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **trouble.headers}
+        if trouble.status in (408, 413):
+            headers["Connection"] = "close"  # the rest of the body is not read
+        start = {
+            "type": "http.response.start",
+            "status": trouble.status,
+            "headers": [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()],
+        }
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
+
+    def _too_large(self) -> Trouble:
+        return Trouble(413, f"the body is larger than {self._gate._limits.body_bytes} bytes", code="too_large")
+
+    def _record(self, note: str) -> None:
+        from loguru import logger
+
+        seconds = time.perf_counter() - self._began
+        route = getattr(self._scope.get("route"), "path", "other")
+        method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
+        self._gate._metrics.requested(route, method, self._status, seconds)
+        who = self._key.team if self._key else "-"
+        level = "DEBUG" if route in PROBES else "WARNING" if self._status >= 500 else "INFO"
+        logger.log(level, f"{self.id} {method} {route} {self._status} {seconds * 1000:.0f} ms {who} {note}".rstrip())
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _secret(header: bytes) -> str:
+    """Of `Authorization: Bearer SECRET`, or of Basic, whose password is the secret."""
+    scheme, _, rest = header.decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return ""

@@ -1,0 +1,81 @@
+"""What the API asks of the platform behind it. Whoever starts the server plays this role (`llm_engineering/serving/answer_service.py`)."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from llm_engineering.domain.answers import Answer, Delta, Feedback, Passage, Question, Understood
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.domain.noun import Noun
+
+Event = Understood | tuple[Passage, ...] | Delta | Answer
+
+
+class NotReady(LLMTwinError):
+    """The models or the index are still being loaded, or nothing is indexed yet; says which."""
+
+    def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Piece(Noun):
+    """One thing an answer needs. `reason` says what is wrong with it, without paths; empty when it is ready."""
+
+    name: str
+    ready: bool
+    reason: str = ""
+
+
+class IndexFacts(Noun):
+    version: str
+    embedder: str
+    chunks: int
+
+
+class Readiness(Noun):
+    pieces: tuple[Piece, ...]
+    index: IndexFacts | None = None
+
+    @property
+    def ready(self) -> bool:
+        return all(piece.ready for piece in self.pieces)
+
+
+class Found(Noun):
+    """What a search gives: the passages, and what was searched."""
+
+    understood: Understood
+    passages: tuple[Passage, ...]
+
+
+class Service(Protocol):
+    """Answers questions. Its methods block, are called from many threads, and raise what the ports raise."""
+
+    def load(self) -> None:
+        """Load models and index; called once, in a thread of its own. Trouble is told by `ready`, never raised."""
+
+    def ready(self) -> Readiness:
+        """Quick, and honest at this moment."""
+
+    def models(self) -> tuple[str, ...]:
+        """The names that may be asked for; the first is the default."""
+
+    def answer(
+        self,
+        question: Question,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Event]:
+        """What was understood, the passages, the answer in pieces, then the whole of it. Closing it, or `stop`
+        saying so, stops the model. Raises BadQuestion, NotReady, ModelUnavailable, StoreUnavailable,
+        EmbeddingMismatch, at any point."""
+
+    def search(self, question: Question) -> Found:
+        """As `answer`, up to the passages."""
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Durable when it returns. Raises StoreUnavailable."""
+
+    def close(self) -> None: ...

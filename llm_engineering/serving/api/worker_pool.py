@@ -1,0 +1,191 @@
+"""Blocking work off the event loop: a bounded number of threads, a bounded queue, and a way to stop."""
+
+import asyncio
+import math
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
+
+from loguru import logger
+
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.serving.api.errors import RATE, SERVER, Trouble
+
+T = TypeVar("T")
+_END = object()
+
+
+class Job(Generic[T]):
+    """One piece of work and the way its results take to the event loop. At most `ahead` results wait to be taken."""
+
+    def __init__(self, start: Callable[[Callable[[], bool]], Iterator[T]], *, owner: str | None, ahead: int = 64):
+        self.start, self.owner = start, owner
+        self.stopped = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Queue[Any] = asyncio.Queue()
+        self._room = threading.Semaphore(ahead)
+
+    def stop(self) -> None:
+        """No result is wanted any more. Safe from any thread, any number of times."""
+        self.stopped.set()
+        self._room.release()
+
+    def run(self, patience: float) -> None:
+        """In a worker's thread. Gives up when nobody takes a result for `patience` seconds: TimeoutError there."""
+        if self.stopped.is_set():
+            return
+        results: Iterator[T] | None = None
+        try:
+            results = self.start(self.stopped.is_set)
+            for result in results:
+                if not self._room.acquire(timeout=patience):
+                    raise TimeoutError  # for whoever begins to take results again
+                if self.stopped.is_set():
+                    return
+                self._give(result)
+            self._give(_END)
+        except Exception as error:  # carried to whoever waits for the results, and raised there
+            self._give(error)
+            if self.stopped.is_set() and not isinstance(error, LLMTwinError):
+                logger.opt(exception=error).error("a bug in an answer that nobody waits for any more")
+        finally:
+            if hasattr(results, "close"):
+                results.close()
+
+    def _give(self, result: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.put_nowait, result)
+        except RuntimeError:  # the loop is closed: the server has ended
+            self.stopped.set()
+
+    async def results(self, deadline: float) -> AsyncGenerator[T, None]:
+        """Raises what the work raised, and TimeoutError when the next result is not there at `deadline` (loop time)."""
+        while True:
+            async with asyncio.timeout_at(deadline):
+                result = await self._ready.get()
+            if result is _END:
+                return
+            if isinstance(result, Exception):
+                raise result
+            self._room.release()
+            yield result
+
+
+class Workers:
+    """`threads` jobs run, `waiting` more wait, the rest are refused; of one owner at most `per_owner` at a time.
+
+    A job whose client has left counts until its thread is really free again.
+    """
+
+    def __init__(self, *, threads: int, waiting: int, per_owner: int, patience: float) -> None:
+        self._room, self._threads, self._per_owner, self._patience = threads + waiting, threads, per_owner, patience
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._inside: set[Job] = set()
+        self._owners: Counter[str] = Counter()
+        self._running, self._closed = 0, False
+        self._typical = 1.0  # seconds a job takes, smoothed; for Retry-After
+        self._free = threading.Condition(self._lock)
+        for number in range(threads):
+            # daemons: a model that does not stop must not keep the process from ending
+            threading.Thread(target=self._work, name=f"answers-{number}", daemon=True).start()
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        return max(0, len(self._inside) - self._running)
+
+    async def stream(
+        self, start: Callable[[Callable[[], bool]], Iterator[T]], *, owner: str | None, seconds: float
+    ) -> AsyncGenerator[T, None]:
+        """The results of `start(stop)`, as they come. Raises Trouble: 503 or 429 at once when there is no room, 504
+        after `seconds`. Closing this stops the work."""
+        job = Job(start, owner=owner)
+        self._admit(job)
+        try:
+            async with aclosing(job.results(asyncio.get_running_loop().time() + seconds)) as results:
+                async for result in results:
+                    yield result
+        except TimeoutError:
+            raise Trouble(
+                504,
+                f"no complete answer within {seconds:g} seconds; try again, or ask for fewer passages or tokens",
+                type=SERVER,
+                code="timeout",
+            ) from None
+        finally:
+            job.stop()
+
+    async def run(self, work: Callable[[], T], *, owner: str | None, seconds: float) -> T:
+        """The one result of `work()`. Raises as `stream`."""
+        results = self.stream(lambda stop: iter([work()]), owner=owner, seconds=seconds)
+        try:
+            return await anext(results)
+        finally:
+            await results.aclose()
+
+    def _admit(self, job: Job) -> None:
+        with self._lock:
+            wait = min(60, max(1, math.ceil(len(self._inside) * self._typical / self._threads)))
+            if self._closed:
+                raise Trouble(
+                    503, "the server is being stopped; try again soon", type=SERVER, code="stopping", retry_after=wait
+                )
+            if len(self._inside) >= self._room:
+                raise Trouble(
+                    503, "the server is busy; try again in a moment", type=SERVER, code="server_busy", retry_after=wait
+                )
+            if job.owner is not None and self._owners[job.owner] >= self._per_owner:
+                raise Trouble(
+                    429,
+                    f"{self._per_owner} requests with this key are being answered already; wait for one to end",
+                    type=RATE,
+                    code="too_many_at_once",
+                    retry_after=wait,
+                )
+            self._inside.add(job)
+            if job.owner is not None:
+                self._owners[job.owner] += 1
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            began = time.perf_counter()
+            with self._lock:
+                self._running += 1
+            try:
+                job.run(self._patience)
+            except Exception:  # while it was closed; this thread is needed for others
+                logger.exception("a bug at the end of an answer")
+            finally:
+                with self._lock:
+                    self._running -= 1
+                    self._typical += 0.1 * (time.perf_counter() - began - self._typical)
+                    self._leave(job)
+                del job
+
+    def _leave(self, job: Job) -> None:
+        self._inside.discard(job)
+        if job.owner is not None:
+            self._owners[job.owner] -= 1
+            if not self._owners[job.owner]:
+                del self._owners[job.owner]
+        self._free.notify_all()
+
+    def close(self, seconds: float) -> bool:
+        """Take nothing more, stop what runs, and wait that long for it to end; whether it did."""
+        with self._lock:
+            self._closed = True
+            for job in self._inside:
+                job.stop()
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        with self._free:
+            return self._free.wait_for(lambda: not self._inside, seconds)

@@ -1,0 +1,114 @@
+"""One question through the API's desk, told as HTML while the answer is being written."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, closing
+from functools import partial
+from typing import NamedTuple
+
+from loguru import logger
+
+from llm_engineering.domain.answers import Answer, Delta, Message, Question, Role, Understood
+from llm_engineering.domain.chunks import Where
+from llm_engineering.domain.errors import BadQuestion, LLMTwinError
+from llm_engineering.serving.api.calls import Desk
+from llm_engineering.serving.api.errors import Trouble, trouble_of
+from llm_engineering.serving.api.service import Event
+from llm_engineering.serving.chat.render import (
+    answer_html,
+    error_html,
+    question_html,
+    sources_html,
+    waiting_html,
+)
+
+LONGEST = 20_000  # characters of a question
+TURNS = 12  # messages of the conversation that go along
+EVERY = 0.1  # seconds between two looks at an answer on its way
+
+
+class Told(NamedTuple):
+    """`answer` is None until it is complete, and stays so when it failed. `written`: there is text of one already."""
+
+    html: str
+    answer: Answer | None = None
+    written: bool = False
+
+
+async def talk(
+    text: str,
+    *,
+    history: tuple[Message, ...],
+    where: Callable[[], Where | None],
+    desk: Desk,
+    owner: str | None,
+    turn: str,
+) -> AsyncGenerator[Told, None]:
+    """The turn as it should be shown, again and again. Trouble is shown in it; closing this stops the model."""
+    asked = question_html(text[:LONGEST])
+    yield Told(asked + waiting_html(None, None))
+    told = Told("")
+    try:
+        question = _question(text, history, where())
+        async with aclosing(desk.events(owner, question, through=partial(telling, turn=turn))) as steps:
+            async for told in steps:
+                yield told._replace(html=asked + told.html)
+        return
+    except LLMTwinError as error:
+        logger.warning("the chat page could not answer: {}", error)
+        message = trouble_of(error).message
+    except Trouble as trouble:
+        message = trouble.message
+    except Exception:  # the page lives on; the log has the whole of it
+        logger.exception("the chat page met a bug")
+        message = "something went wrong in the server; its log says what"
+    yield Told(asked + (told.html if told.written else "") + error_html(message))
+
+
+def telling(
+    events: Iterator[Event], stop: Callable[[], bool], *, turn: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Told]:
+    """Events as the answer's part of the turn. Made in a worker's thread, so that the event loop has none of it."""
+    understood, passages, sources, written, due = None, (), "", "", clock()
+    with closing(events):
+        try:
+            for event in events:
+                if stop():
+                    return
+                match event:
+                    case Answer():
+                        yield Told(answer_html(turn, event.text, event.passages, event), event, written=True)
+                    case Delta():
+                        written += event.text
+                        if clock() >= due:
+                            yield Told(answer_html(turn, written, passages, sources=sources), written=True)
+                            due = clock() + EVERY
+                    case Understood():
+                        understood = event
+                        yield Told(waiting_html(understood, None))
+                    case passages:
+                        sources = sources_html(turn, passages)
+                        yield Told(waiting_html(understood, passages))
+        except LLMTwinError:
+            if written:
+                yield Told(answer_html(turn, written, passages, sources=sources), written=True)
+            raise
+
+
+def _question(text: str, history: tuple[Message, ...], where: Where | None) -> Question:
+    if not text.strip():
+        raise BadQuestion("there is no question: write one first")
+    if len(text) > LONGEST:
+        raise BadQuestion(f"the question has {len(text)} characters, more than {LONGEST}: shorten it")
+    return Question(text=text, history=history[-TURNS:], where=where)
+
+
+def remembered(history: tuple[Message, ...], question: str, answer: Answer) -> tuple[Message, ...]:
+    """The conversation with one more turn, as far back as it is sent along."""
+    turn = (Message(role=Role.USER, content=question), Message(role=Role.ASSISTANT, content=answer.text))
+    return (*history, *turn)[-TURNS:]
+
+
+def whole(text: str) -> str:
+    """Half a character (a lone surrogate), which a browser may send and no text may hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

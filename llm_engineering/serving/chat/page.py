@@ -1,0 +1,281 @@
+"""The page itself. Gradio is imported when it is built; nothing it shows is fetched from anywhere else."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from loguru import logger
+
+from llm_engineering.domain.answers import Answer, Feedback, Message
+from llm_engineering.domain.chunks import Facets
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.serving.api import sse
+from llm_engineering.serving.api.calls import Desk, owner_of
+from llm_engineering.serving.api.errors import Trouble, trouble_of
+from llm_engineering.serving.chat.conversation import remembered, talk, whole
+from llm_engineering.serving.chat.filters import choices, chosen, example_question
+from llm_engineering.serving.chat.render import error_html
+from llm_engineering.serving.chat.welcome import empty_html, greeting_html, not_ready_html
+
+EXAMPLES = 4
+AT_ONCE = 200  # events that Gradio takes care of at once; how many are worked on, the desk says
+QUEUE = 200  # further ones that Gradio lets wait
+LISTENS = 1.0  # seconds after which Gradio notices that a reader has left, also while nothing is written
+KEPT = 30  # turns shown
+READERS = 500  # whose conversations are held; the one unused for longest goes first
+FORGOTTEN = 6 * 3600  # seconds after which an unused conversation goes
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One reader's. `past` are the turns before as they are shown; `now` is the one being told."""
+
+    history: tuple[Message, ...] = ()
+    past: tuple[str, ...] = ()
+    now: str = ""
+    question: str = ""
+    answer: Answer | None = None
+    thumbs_up: bool | None = None
+    turns: int = 0
+
+    def asking(self, question: str) -> "Conversation":
+        past = (*self.past, self.now) if self.now else self.past
+        return Conversation(history=self.history, past=past[-KEPT:], question=question, turns=self.turns + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the events of the page do. Each returns or yields updates by component. They run on the event loop, and all
+    that blocks goes through `desk`. `owner` is the id of the reader's key."""
+
+    desk: Desk
+    facets: Callable[[], Facets]
+    titles: Callable[[int], Sequence[str]]
+    parts: dict[str, Any] = field(default_factory=dict)  # the components, by name
+
+    def build(self) -> Any:
+        """The gradio.Blocks."""
+        import gradio as gr
+
+        with gr.Blocks(title="LLM Twin", analytics_enabled=False, fill_width=False) as blocks:
+            self._lay_out(gr)
+            self._wire(gr, blocks)
+        blocks.state_session_capacity = READERS
+        blocks.max_threads = AT_ONCE
+        blocks.queue(max_size=QUEUE, default_concurrency_limit=None, api_open=False)
+        return blocks
+
+    def _lay_out(self, gr: Any) -> None:
+        put = self.parts
+        put["conversation"] = gr.State(Conversation(), time_to_live=FORGOTTEN)
+        with gr.Row(elem_id="top"):
+            gr.HTML(
+                '<h1>LLM Twin</h1><p class="lead">Answers from an author\'s own writing, with their sources.</p>',
+                apply_default_css=False,
+            )
+            put["theme"] = gr.Button("Dark / light", size="sm", elem_id="theme", scale=0, min_width=110)
+        put["past"] = gr.HTML("", elem_id="past", apply_default_css=False)
+        put["now"] = gr.HTML("", elem_id="now", apply_default_css=False)
+        put["welcome"] = gr.HTML("", elem_id="welcome", apply_default_css=False)
+        with gr.Row(elem_id="examples", visible=False) as put["examples"]:
+            for number in range(EXAMPLES):
+                put[f"example{number}"] = gr.Button("", size="sm", visible=False, elem_classes="example")
+        with gr.Row(elem_id="rating", visible=False) as put["rating"]:
+            put["up"] = gr.Button("Helpful", size="sm", elem_id="up", scale=0, min_width=120)
+            put["down"] = gr.Button("Not helpful", size="sm", elem_id="down", scale=0, min_width=120)
+        with gr.Row(elem_id="commenting", visible=False) as put["commenting"]:
+            put["comment"] = gr.Textbox(
+                placeholder="What was good, or what should it have said?",
+                label="Comment (optional)",
+                max_length=10_000,
+                submit_btn="Send",
+                elem_id="comment",
+            )
+        put["thanks"] = gr.HTML("", elem_id="thanks", apply_default_css=False)
+        with gr.Column(elem_id="ask"):
+            put["question"] = gr.Textbox(
+                placeholder="Ask something …",
+                label="Your question",
+                show_label=False,
+                lines=1,
+                max_lines=8,
+                submit_btn="Ask",
+                stop_btn=False,
+                autofocus=True,
+                elem_id="question",
+            )
+            self._lay_out_filters(gr)
+
+    def _lay_out_filters(self, gr: Any) -> None:
+        put = self.parts
+        with gr.Accordion("Filters", open=False, elem_id="filters"):
+            with gr.Row():
+                put["authors"] = gr.Dropdown([], multiselect=True, label="Author", elem_id="authors", min_width=130)
+                put["kinds"] = gr.Dropdown([], multiselect=True, label="Kind", elem_id="kinds", min_width=130)
+                put["sources"] = gr.Dropdown([], multiselect=True, label="Source", elem_id="sources", min_width=130)
+            with gr.Row():
+                put["since"] = gr.Textbox(
+                    label="Published from", placeholder="2024-01-31", elem_id="since", min_width=130
+                )
+                put["until"] = gr.Textbox(label="to", placeholder="2026-12-31", elem_id="until", min_width=130)
+
+    def _wire(self, gr: Any, blocks: Any) -> None:
+        put = self.parts
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        everything = list(put.values())
+        rest = [put[name] for name in ("conversation", "authors", "kinds", "sources", "since", "until")]
+
+        # Gradio gives the request to a parameter with this annotation
+        async def ask(request: gr.Request, *given: Any) -> AsyncGenerator[dict[Any, Any], None]:
+            async with aclosing(self.ask(owner_of(request), *given)) as updates:
+                async for update in updates:
+                    yield update
+
+        async def up(request: gr.Request, conversation: Conversation) -> dict[Any, Any]:
+            return await self.rate(owner_of(request), conversation, True)
+
+        async def down(request: gr.Request, conversation: Conversation) -> dict[Any, Any]:
+            return await self.rate(owner_of(request), conversation, False)
+
+        async def comment(request: gr.Request, text: str, conversation: Conversation) -> dict[Any, Any]:
+            return await self.comment(owner_of(request), text, conversation)
+
+        async def greet(request: gr.Request) -> dict[Any, Any]:
+            return await self.greet(owner_of(request))
+
+        asking = [put["question"].submit(ask, [put["question"], *rest], everything, **quiet)]
+        for number in range(EXAMPLES):
+            button = put[f"example{number}"]
+            asking.append(button.click(ask, [button, *rest], everything, **quiet))
+        stopped = put["question"].stop(None, cancels=asking, api_visibility="private")
+        stopped.then(self.stop, [put["conversation"]], everything, **quiet)  # once nothing is written any more
+        put["up"].click(up, [put["conversation"]], everything, **quiet)
+        put["down"].click(down, [put["conversation"]], everything, **quiet)
+        put["comment"].submit(comment, [put["comment"], put["conversation"]], everything, **quiet)
+        put["theme"].click(None, js="() => window.twinToggleTheme()", api_visibility="private")
+        blocks.load(greet, None, everything, **quiet)
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    async def greet(self, owner: str | None) -> dict[Any, Any]:
+        """What there is to ask about; or what is missing, and what to run."""
+        import gradio as gr
+
+        put = self.parts
+        readiness = await self.desk.readiness()
+        if not readiness.ready:
+            return {put["welcome"]: not_ready_html(readiness)}
+        try:
+            facets, titles = await self.desk.work(owner, lambda: (self.facets(), self.titles(EXAMPLES)))
+        except (LLMTwinError, Trouble) as error:
+            return {put["welcome"]: _told("look into the index", error)}
+        if not facets.kinds:
+            return {put["welcome"]: empty_html()}
+        authors, kinds, sources = choices(facets)
+        return {
+            put["welcome"]: greeting_html(facets),
+            put["authors"]: gr.update(choices=authors),
+            put["kinds"]: gr.update(choices=kinds),
+            put["sources"]: gr.update(choices=sources),
+            put["examples"]: gr.update(visible=bool(titles)),
+            **{
+                put[f"example{number}"]: gr.update(value=example_question(title), visible=True)
+                for number, title in enumerate(titles[:EXAMPLES])
+            },
+        }
+
+    async def ask(
+        self, owner: str | None, text: str, conversation: Conversation, *filters: Any
+    ) -> AsyncGenerator[dict[Any, Any], None]:
+        import gradio as gr
+
+        text = whole(text)
+        put, talking = self.parts, conversation.asking(text)
+        if text.strip():
+            yield {
+                put["question"]: gr.update(value="", submit_btn=False, stop_btn="Stop"),
+                put["past"]: "".join(talking.past),
+                put["welcome"]: gr.update(visible=False),
+                put["examples"]: gr.update(visible=False),
+                put["rating"]: gr.update(visible=False),
+                put["commenting"]: gr.update(visible=False),
+                put["thanks"]: "",
+            }
+            turn = talk(
+                text,
+                history=talking.history,
+                where=lambda: chosen(*filters),
+                desk=self.desk,
+                owner=owner,
+                turn=str(talking.turns),
+            )
+            async with aclosing(sse.with_signs_of_life(turn, every=LISTENS, sign=None)) as telling:
+                async for told in telling:
+                    if told is not None:
+                        talking = replace(talking, now=told.html, answer=told.answer)
+                    yield {put["now"]: talking.now, put["conversation"]: talking}
+        if talking.answer is not None:
+            history = remembered(talking.history, text, talking.answer)
+            yield {
+                put["conversation"]: replace(talking, history=history),
+                put["rating"]: gr.update(visible=bool(talking.answer.trace_id)),
+            }
+        yield {put["question"]: gr.update(submit_btn="Ask", stop_btn=False)}
+
+    async def stop(self, conversation: Conversation) -> dict[Any, Any]:
+        """The question was cancelled; what was written so far stays."""
+        import gradio as gr
+
+        now = conversation.now.replace("turn answered writing", "turn answered").replace('class="dots"', "")
+        now += '<p class="stopped">Stopped.</p>'
+        put = self.parts
+        return {
+            put["question"]: gr.update(submit_btn="Ask", stop_btn=False),
+            put["now"]: now,
+            put["conversation"]: replace(conversation, now=now),
+        }
+
+    async def rate(self, owner: str | None, conversation: Conversation, thumbs_up: bool) -> dict[Any, Any]:
+        import gradio as gr
+
+        put, rated = self.parts, replace(conversation, thumbs_up=thumbs_up)
+        thanks = await self._store(owner, rated, "")
+        return {
+            put["conversation"]: rated,
+            put["thanks"]: thanks,
+            put["commenting"]: gr.update(visible=True),
+            put["comment"]: "",
+            put["up"]: gr.update(variant="primary" if thumbs_up else "secondary"),
+            put["down"]: gr.update(variant="secondary" if thumbs_up else "primary"),
+        }
+
+    async def comment(self, owner: str | None, text: str, conversation: Conversation) -> dict[Any, Any]:
+        import gradio as gr
+
+        put = self.parts
+        thanks = await self._store(owner, conversation, text)
+        return {put["thanks"]: thanks, put["commenting"]: gr.update(visible="failed" in thanks)}
+
+    async def _store(self, owner: str | None, conversation: Conversation, comment: str) -> str:
+        """Stored at the first click, and once more with the comment; who reads them takes the last of an answer."""
+        answer = conversation.answer
+        if answer is None or conversation.thumbs_up is None:
+            return error_html("there is no answer to judge: ask first")
+        thought = Feedback(
+            trace_id=answer.trace_id,
+            thumbs_up=conversation.thumbs_up,
+            comment=whole(comment)[:10_000],
+            question=conversation.question[:100_000],
+            answer=answer.text[:100_000],
+        )
+        try:
+            await self.desk.work(owner, lambda: self.desk.service.feedback(thought))
+        except (LLMTwinError, Trouble) as error:
+            return _told("store what a reader thinks", error)
+        return '<p class="thanks" role="status">Thank you, that is stored.</p>'
+
+
+def _told(what: str, error: LLMTwinError | Trouble) -> str:
+    logger.warning("the chat page could not {}: {}", what, error)
+    return error_html((error if isinstance(error, Trouble) else trouble_of(error)).message)

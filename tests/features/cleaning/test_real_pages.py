@@ -1,0 +1,20 @@
+"""85 real pages: none is taken for a wall, and none is cleaned to nothing."""
+
+import json
+
+from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.reading.walls import Seen, wall_of
+
+
+def test_every_real_page_is_accepted_and_cleaned(shared_pages):
+    gold = json.loads((shared_pages / "gold.json").read_text(encoding="utf-8"))
+    assert len(gold) == 85
+    refused, empty = {}, []
+    for name, page in gold.items():
+        html = (shared_pages / "html" / name).read_text(encoding="utf-8", errors="replace")
+        if wall := wall_of(Seen(html), page["url"]):
+            refused[name] = wall
+        if len(to_markdown(html, "text/html").text) < 100:
+            empty.append(name)
+    assert refused == {}
+    assert empty == []

@@ -1,0 +1,214 @@
+"""Who may ask, and how much."""
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from loguru import logger
+
+from llm_engineering.domain.errors import ConfigError, StoreUnavailable
+from llm_engineering.serving.api.errors import Trouble
+from llm_engineering.serving.api.keys import KeyRing
+from llm_engineering.serving.api.limits import Allowance
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def passes(self, **time) -> None:
+        self.now += timedelta(**time)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "home" / "api_keys.json"
+
+
+@pytest.fixture
+def ring(file, clock):
+    return KeyRing(file, now=clock)
+
+
+def test_a_key_is_found_by_its_secret_which_is_not_stored(ring, file):
+    key, secret = ring.add("Search team", rate=5, quota=9)
+    assert ring.find(secret) == key
+    assert (key.team, key.rate, key.quota) == ("Search team", 5, 9)
+    assert secret not in file.read_text()
+    assert key.hash in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_no_two_secrets_are_alike_and_each_has_256_bits(ring):
+    secrets = {ring.add("a")[1] for _ in range(20)}
+    assert len(secrets) == 20
+    assert {len(secret) for secret in secrets} == {len("twin-") + 43}
+
+
+@pytest.mark.parametrize("secret", ["twin-wrong", "", "x" * 10_000, "\ud800"])
+def test_an_unknown_key_is_refused_with_the_way_to_get_one(ring, secret):
+    ring.add("a")
+    with pytest.raises(Trouble, match=r"not known.*poe serve-keys add TEAM") as error:
+        ring.find(secret)
+    assert error.value.status == 401
+
+
+def test_a_key_ends_when_it_expires(ring, clock):
+    _, secret = ring.add("a", expires=clock.now + timedelta(hours=1))
+    ring.find(secret)
+    assert ring.any_active()
+    clock.passes(hours=1)
+    with pytest.raises(Trouble, match="this API key is expired"):
+        ring.find(secret)
+    assert not ring.any_active()
+
+
+def test_a_revoked_key_ends_at_once_also_for_whoever_has_the_file_open(ring, file, clock):
+    running = KeyRing(file, now=clock)
+    key, secret = ring.add("a")
+    assert running.find(secret) == key
+    ring.revoke(key.id)
+    with pytest.raises(Trouble, match="this API key is revoked"):
+        running.find(secret)
+
+
+def test_only_a_key_that_is_there_can_be_revoked(ring):
+    key, _ = ring.add("a")
+    with pytest.raises(ConfigError, match=f"'nothing'; there are: {key.id}"):
+        ring.revoke("nothing")
+    ring.revoke(key.id)
+    with pytest.raises(ConfigError, match="there are: none"):
+        ring.revoke(key.id)
+
+
+@pytest.mark.parametrize("wrong", [{"team": " "}, {"team": "a", "rate": 0}, {"team": "a", "quota": -1}])
+def test_a_key_that_makes_no_sense_is_not_made(ring, file, wrong):
+    with pytest.raises(ConfigError):
+        ring.add(**wrong)
+    assert not file.exists()
+
+
+def test_a_key_that_has_ended_already_is_not_made(ring, clock):
+    with pytest.raises(ConfigError, match="would have expired"):
+        ring.add("a", expires=clock.now)
+
+
+def test_a_damaged_file_lets_nobody_in_and_is_not_written_over(ring, file):
+    file.parent.mkdir()
+    file.write_text("[{")
+    for ask in (lambda: ring.find("x"), lambda: ring.add("a"), ring.any_active):
+        with pytest.raises(StoreUnavailable, match="is damaged"):
+            ask()
+    assert file.read_text() == "[{"
+
+
+def test_a_place_that_cannot_be_read_or_written_is_named(ring, file):
+    file.mkdir(parents=True)
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        ring.all()
+    blocked = KeyRing(file.parent / "file" / "keys.json")
+    (file.parent / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="cannot be"):
+        blocked.add("a")
+
+
+# --- rates and quotas --------------------------------------------------------------------------------------------
+
+
+def refusal(allowance, key) -> Trouble:
+    with pytest.raises(Trouble) as error:
+        allowance.spend(key)
+    assert error.value.status == 429
+    return error.value
+
+
+def test_a_rate_is_so_many_a_minute_and_comes_back_bit_by_bit(ring, clock):
+    allowance, (key, _), (other, _) = Allowance(now=clock), ring.add("a", rate=3), ring.add("b", rate=3)
+    for _ in range(3):
+        allowance.spend(key)
+    trouble = refusal(allowance, key)
+    assert (trouble.code, trouble.headers["Retry-After"]) == ("rate_limit_exceeded", "20")
+    allowance.spend(other)  # nobody pays for another
+    clock.passes(seconds=20)
+    allowance.spend(key)
+    refusal(allowance, key)
+    clock.passes(hours=5)
+    for _ in range(3):
+        allowance.spend(key)
+    refusal(allowance, key)
+
+
+def test_waiting_as_long_as_told_is_enough(ring, clock):
+    allowance, (key, _) = Allowance(now=clock), ring.add("a", rate=7)
+    for _ in range(50):
+        try:
+            allowance.spend(key)
+        except Trouble as trouble:
+            clock.passes(seconds=int(trouble.headers["Retry-After"]))
+            allowance.spend(key)
+
+
+def test_a_quota_is_so_many_a_day_and_starts_anew_at_midnight(ring, clock):
+    allowance, (key, _) = Allowance(now=clock), ring.add("a", quota=2)
+    allowance.spend(key)
+    allowance.spend(key)
+    trouble = refusal(allowance, key)
+    assert (trouble.code, trouble.headers["Retry-After"]) == ("insufficient_quota", str(12 * 3600))
+    clock.passes(hours=12)
+    allowance.spend(key)
+
+
+def test_a_refused_request_costs_no_quota(ring, clock):
+    allowance, (key, _) = Allowance(now=clock), ring.add("a", rate=1, quota=2)
+    allowance.spend(key)
+    for _ in range(5):
+        refusal(allowance, key)
+    clock.passes(minutes=1)
+    allowance.spend(key)
+
+
+def test_a_restart_gives_no_second_quota(ring, clock, tmp_path):
+    file, (key, _) = tmp_path / "new" / "usage.json", ring.add("a", quota=1)
+    first = Allowance(file, now=clock)
+    first.spend(key)
+    first.save()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    refusal(Allowance(file, now=clock), key)
+    clock.passes(days=1)
+    Allowance(file, now=clock).spend(key)
+
+
+def test_nothing_is_written_when_nothing_was_used(clock, tmp_path):
+    Allowance(tmp_path / "usage.json", now=clock).save()
+    assert not (tmp_path / "usage.json").exists()
+
+
+def test_counts_that_cannot_be_written_are_written_later(ring, clock, tmp_path):
+    file, (key, _) = tmp_path / "used" / "usage.json", ring.add("a", quota=1)
+    file.parent.touch()  # a file is in the way
+    allowance = Allowance(file, now=clock)
+    allowance.spend(key)
+    logged = []
+    sink = logger.add(logged.append, format="{message}")
+    allowance.save()
+    logger.remove(sink)
+    assert "cannot be written" in "".join(logged)
+    file.parent.unlink()
+    allowance.save()
+    refusal(Allowance(file, now=clock), key)
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", json.dumps({"day": "2026-05-01"})])
+def test_damaged_counts_do_not_keep_the_server_from_starting(ring, clock, tmp_path, damaged):
+    file, (key, _) = tmp_path / "usage.json", ring.add("a", quota=1)
+    file.write_text(damaged)
+    Allowance(file, now=clock).spend(key)
