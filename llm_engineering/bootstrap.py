@@ -13,10 +13,10 @@ from llm_engineering.domain.ports import (
     Browser,
     Embedder,
     FeedbackBook,
+    FetchContext,
     Fetcher,
     LanguageModel,
     Ledger,
-    Reach,
     Registry,
     Repositories,
     Reranker,
@@ -139,7 +139,7 @@ def build_tracer(settings: Settings) -> Tracer:
             )
         case "jsonl":
             return tracing.JsonlTracer(settings.home / "traces")
-    return tracing.NoTracer()
+    return tracing.NoopTracer()
 
 
 def build_feedback(settings: Settings) -> FeedbackBook:
@@ -224,7 +224,7 @@ class Platform:
         return build_feedback(self.settings)
 
     @contextmanager
-    def reach(self, config: EtlConfig) -> Iterator[Reach]:
+    def fetch_context(self, config: EtlConfig) -> Iterator[FetchContext]:
         """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
         fetcher = build_fetcher(config.fetch)
         opened: list[Browser] = []
@@ -239,7 +239,7 @@ class Platform:
             return opened[0]
 
         try:
-            yield Reach(
+            yield FetchContext(
                 fetch=fetcher,
                 browser=browser,
                 repositories=build_repositories(config.git, allow_hosts=config.fetch.allow_hosts),

@@ -18,12 +18,12 @@ def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[
     with (
         on_record(CRAWL_REPORT, partial(CrawlReport, author=author.name)) as finished,
         open_platform() as twin,
-        twin.reach(config) as reach,
+        twin.fetch_context(config) as context,
     ):
         return finished(
             crawl_author(
                 author,
-                reach=reach,
+                context=context,
                 warehouse=twin.warehouse,
                 ledger=twin.ledger,
                 concurrency=config.fetch.concurrency,

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.evaluation.comparison import Comparison
-from llm_engineering.inference.evaluation.measures import MEASURES, Estimate
+from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
 
 TEMPLATE = Path(__file__).with_name("retrieval_page.html")

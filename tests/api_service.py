@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from passages import passage
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, Feedback, Passage, Question, Understood, Usage
+from llm_engineering.domain.answers import Answer, Citation, Delta, Feedback, ParsedQuestion, Passage, Question, Usage
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.serving.api.service import Found, IndexFacts, Piece, Readiness
+from llm_engineering.serving.api.service import IndexFacts, Piece, Readiness, SearchResult
 
 BREAD = Passage(
     number=1,
@@ -57,7 +57,7 @@ class ScriptedService:
         whole = False
         try:
             self._check(question)
-            understood = Understood(queries=(question.text,), where=question.where)
+            understood = ParsedQuestion(queries=(question.text,), where=question.where)
             yield understood
             yield (BREAD,)
             said = ""
@@ -87,10 +87,12 @@ class ScriptedService:
             self.stopped += not whole
             self.ended.release()
 
-    def search(self, question: Question) -> Found:
+    def search(self, question: Question) -> SearchResult:
         self.asked.append(question)
         self._check(question)
-        return Found(understood=Understood(queries=(question.text,), where=question.where), passages=(BREAD,))
+        return SearchResult(
+            understood=ParsedQuestion(queries=(question.text,), where=question.where), passages=(BREAD,)
+        )
 
     def feedback(self, feedback: Feedback) -> None:
         if self.broken:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, Passage, Question, Understood
+from llm_engineering.domain.answers import Answer, Citation, Delta, ParsedQuestion, Passage, Question
 from llm_engineering.domain.chunks import Chunk, Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.serving.api.calls import Desk
+from llm_engineering.serving.api.calls import Calls
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.service import Found, Piece, Readiness
+from llm_engineering.serving.api.service import Piece, Readiness, SearchResult
 from llm_engineering.serving.api.worker_pool import Workers
 
 TEXTS = (
@@ -118,7 +118,7 @@ class MiniatureService:
                 self.closed.set()
 
     def _events(self, question: Question, stop) -> Iterator:
-        understood = Understood(queries=(question.text,), notes=("all authors",))
+        understood = ParsedQuestion(queries=(question.text,), notes=("all authors",))
         yield understood
         if self.trouble and self.early:
             raise self.trouble
@@ -147,8 +147,8 @@ class MiniatureService:
             trace_id=f"trace-{len(self.asked)}",
         )
 
-    def search(self, question: Question) -> Found:
-        return Found(understood=Understood(queries=(question.text,)), passages=self.passages)
+    def search(self, question: Question) -> SearchResult:
+        return SearchResult(understood=ParsedQuestion(queries=(question.text,)), passages=self.passages)
 
     def feedback(self, feedback) -> None:
         if self.book is None:
@@ -160,7 +160,7 @@ class MiniatureService:
 
 
 @asynccontextmanager
-async def at_desk(service, **limits):
+async def at_calls(service, **limits):
     """The API's desk in front of the service, without a server."""
     limits = Limits(**limits)
     workers = Workers(
@@ -170,7 +170,7 @@ async def at_desk(service, **limits):
         patience=limits.client_seconds,
     )
     try:
-        yield Desk(service=service, workers=workers, limits=limits, metrics=Metrics(workers))
+        yield Calls(service=service, workers=workers, limits=limits, metrics=Metrics(workers))
     finally:
         workers.close(20)
 

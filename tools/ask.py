@@ -66,9 +66,9 @@ def answer_and_show(
     """The answer, printed as it is written, and then its sources. Raises as `ask`, and ModelUnavailable."""
     from llm_engineering.bootstrap import build_reranker
     from llm_engineering.inference.answer import answer_stream
-    from llm_engineering.inference.understanding.understand import asked
+    from llm_engineering.inference.understanding.understand import checked_question
 
-    asked(question, config.understand)
+    checked_question(question, config.understand)
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
         where = _where(author, reader)

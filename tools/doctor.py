@@ -34,7 +34,7 @@ class Finding(Noun):
     mend: str = ""
 
 
-class Trouble(Exception):
+class CheckFailed(Exception):
     """A check's own answer when its piece does not work."""
 
     def __init__(self, found: str, mend: str, *, state: State = State.BROKEN) -> None:
@@ -68,7 +68,7 @@ def diagnose(check: Check, settings: Settings) -> Finding:
     worst = State.BROKEN if check.required else State.NOTE
     try:
         return Finding(piece=check.piece, state=State.FINE, found=check.look(settings))
-    except Trouble as trouble:
+    except CheckFailed as trouble:
         state = trouble.state if check.required else State.NOTE
         return Finding(piece=check.piece, state=state, found=trouble.found, mend=trouble.mend)
     except LLMTwinError as error:
@@ -87,7 +87,7 @@ def where_settings_come_from() -> str:
 def python(_: Settings) -> str:
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info < (3, 13):
-        raise Trouble(version, "use Python 3.11 or 3.12: make setup PYTHON=python3.12")
+        raise CheckFailed(version, "use Python 3.11 or 3.12: make setup PYTHON=python3.12")
     return version
 
 
@@ -105,7 +105,7 @@ def configs(_: Settings) -> str:
         except LLMTwinError as error:
             wrong.append(str(error))
     if wrong:
-        raise Trouble("\n".join(wrong), "correct them, or name another with --config", state=State.NOTE)
+        raise CheckFailed("\n".join(wrong), "correct them, or name another with --config", state=State.NOTE)
     return ", ".join(fine)
 
 
@@ -114,7 +114,7 @@ def warehouse(settings: Settings) -> str:
 
     url = settings.warehouse_url
     if not exists(url):
-        raise Trouble(f"{without_password(url)}: nothing stored yet", "poe run-etl makes it", state=State.NOTE)
+        raise CheckFailed(f"{without_password(url)}: nothing stored yet", "poe run-etl makes it", state=State.NOTE)
     stored, _ = build_warehouse(url)  # looks at the version, the indexes and, on MongoDB, the replica set
     try:
         return f"{without_password(url)}: {stored.count():,} documents"
@@ -130,7 +130,7 @@ def vectors(settings: Settings) -> str:
     reader = build_vector_store(settings).reader() if exists(url) else None
     info = reader.info() if reader else None
     if info is None:
-        raise Trouble(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
+        raise CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
     reader.close()
     return f"{where}: {info.chunks:,} passages of {info.spec.embedding.model_id}, version {info.version}"
 
@@ -152,7 +152,7 @@ def lock(settings: Settings) -> str:
         with index_versions.lock(root):
             return "free"
     except StoreLocked as error:
-        raise Trouble(str(error), "a run is going on; wait for it", state=State.NOTE) from None
+        raise CheckFailed(str(error), "a run is going on; wait for it", state=State.NOTE) from None
 
 
 def freshness(settings: Settings) -> str:
@@ -169,16 +169,16 @@ def freshness(settings: Settings) -> str:
         if info is None:
             return "nothing to compare yet"
         if info.spec.embedding != twin.embedder.spec:
-            raise Trouble(
+            raise CheckFailed(
                 f"the index was made with {info.spec.embedding.model_id}, the embedder is {settings.embedder}",
                 "poe run-features --rebuild, or set TWIN_EMBEDDER back",
             )
         try:
             waiting = sum(1 for _ in twin.warehouse.changes(info.token))
         except TokenExpired as error:
-            raise Trouble(str(error), "poe run-features compares everything", state=State.NOTE) from None
+            raise CheckFailed(str(error), "poe run-features compares everything", state=State.NOTE) from None
     if waiting:
-        raise Trouble(f"{waiting:,} changes wait", "poe run-features", state=State.NOTE)
+        raise CheckFailed(f"{waiting:,} changes wait", "poe run-features", state=State.NOTE)
     return "the index holds what the warehouse holds"
 
 
@@ -189,7 +189,9 @@ def embedder(settings: Settings) -> str:
     [vector] = chosen.embed(["Does it work?"])
     spec = chosen.spec
     if len(vector) != spec.size:
-        raise Trouble(f"{spec.model_id} gave {len(vector)} numbers, not {spec.size}", "choose another TWIN_EMBEDDER")
+        raise CheckFailed(
+            f"{spec.model_id} gave {len(vector)} numbers, not {spec.size}", "choose another TWIN_EMBEDDER"
+        )
     return f"{spec.model_id}, {spec.size} numbers, {spec.max_tokens} tokens, precision {settings.embedder_precision}"
 
 
@@ -204,13 +206,13 @@ def browser(settings: Settings) -> str:
 
     found = find_browser(settings.chromium)
     if found is None:
-        raise Trouble(
+        raise CheckFailed(
             "no Chromium or Chrome with its driver: pages that need JavaScript cannot be read",
             "apt install chromium chromium-driver, or set TWIN_CHROMIUM",
         )
     program, driver = found.versions()
     if not (program and driver):
-        raise Trouble(f"{found.binary} or {found.driver} does not start", "install it again, or set TWIN_CHROMIUM")
+        raise CheckFailed(f"{found.binary} or {found.driver} does not start", "install it again, or set TWIN_CHROMIUM")
     return f"{program} with {driver}"
 
 
@@ -218,7 +220,7 @@ def git(_: Settings) -> str:
     import subprocess
 
     if not (path := shutil.which("git")):
-        raise Trouble("not found", "install git to read repositories")
+        raise CheckFailed("not found", "install git to read repositories")
     version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
     return version.strip().removeprefix("git version ")
 
@@ -237,10 +239,10 @@ def zenml(_: Settings) -> str:
 def disk(settings: Settings) -> str:
     place = next(folder for folder in (settings.home.absolute(), *settings.home.absolute().parents) if folder.exists())
     if not os.access(place, os.W_OK):
-        raise Trouble(f"{place} cannot be written", "set TWIN_HOME to a folder of yours")
+        raise CheckFailed(f"{place} cannot be written", "set TWIN_HOME to a folder of yours")
     free = shutil.disk_usage(place).free
     if free < LITTLE_SPACE:
-        raise Trouble(f"{free / 1e9:.1f} GB free at {place}", "free some space", state=State.NOTE)
+        raise CheckFailed(f"{free / 1e9:.1f} GB free at {place}", "free some space", state=State.NOTE)
     return f"{free / 1e9:.0f} GB free at {place}"
 
 

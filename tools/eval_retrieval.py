@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.evaluation.comparison import Comparison
-from llm_engineering.inference.evaluation.measures import MEASURES, Estimate
+from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport
 
 if TYPE_CHECKING:

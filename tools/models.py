@@ -31,7 +31,7 @@ def list_command(as_json: bool) -> None:
     with _registry() as registry:
         found = registry.versions()
     if as_json:
-        click.echo(json.dumps([_shown(one) for one in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([_as_fields(one) for one in found], indent=2, ensure_ascii=False))
     elif found:
         _table(found)
     else:
@@ -89,7 +89,7 @@ def _fact(text: str) -> tuple[str, str | float]:
         return key, value
 
 
-def _shown(version: ModelVersion) -> dict[str, object]:
+def _as_fields(version: ModelVersion) -> dict[str, object]:
     from llm_engineering.infrastructure.weights import damage
 
     return {**version.model_dump(mode="json"), "damage": damage(version)}

@@ -110,8 +110,8 @@ def build_app(
     require_keys: bool = False,
     config: Path | None = None,
 ) -> "FastAPI":
-    from llm_engineering.serving.answer_processes import Answerers
-    from llm_engineering.serving.answer_service import TwinService
+    from llm_engineering.serving.answer_processes import AnswerProcesses
+    from llm_engineering.serving.answer_service import AnswerService
     from llm_engineering.serving.api.app import create_app
     from llm_engineering.serving.api.middleware import LOOPBACK
     from llm_engineering.serving.chat import mount_chat
@@ -119,7 +119,7 @@ def build_app(
 
     settings, asking = platform.settings, load_ask_config(config)
     several = processes > 1
-    service = Answerers(platform, asking, processes=processes) if several else TwinService(platform, asking)
+    service = AnswerProcesses(platform, asking, processes=processes) if several else AnswerService(platform, asking)
     app = create_app(
         service,
         keys=key_ring(settings),

@@ -29,7 +29,7 @@ class Question(Noun):
     limit: int | None = Field(default=None, ge=1, le=50)  # passages; None: as configured
 
 
-class Understood(Noun):
+class ParsedQuestion(Noun):
     """What will be searched. `queries` holds the standalone question first, then its expansions."""
 
     queries: tuple[str, ...]
@@ -73,7 +73,7 @@ class Answer(Noun):
     suspicious_passages: tuple[int, ...] = ()  # hold text that looks like instructions; it was neutralised
     model: str = ""
     usage: Usage = Usage()
-    understood: Understood
+    understood: ParsedQuestion
     trace_id: str = ""
 
 

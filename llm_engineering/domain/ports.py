@@ -334,7 +334,7 @@ class Repositories(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
+class FetchContext:
     """What a source may reach for. `browser` is called only when needed, and may say there is none (SourceError)."""
 
     fetch: Fetcher

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from llm_engineering.domain.documents import Kind
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.cleaning.cleaned import Cleaned, to_markdown
 
 
@@ -57,10 +57,10 @@ class Source:
 
     name: str
     kind: Kind
-    crawl: Callable[[Target, Reach], Iterator[Page | Skipped]]
+    crawl: Callable[[Target, FetchContext], Iterator[Page | Skipped]]
     owns: Callable[[str], bool]  # of a canonical link
     clean: Callable[[str, str], Cleaned] = to_markdown  # (raw body, media type)
-    discover: Callable[[str, Reach], Iterator[str]] | None = None
+    discover: Callable[[str, FetchContext], Iterator[str]] | None = None
     canonical: Callable[[str], str] = field(default=lambda link: link)
     link_of: Callable[[str, Mapping[str, JsonValue]], str] | None = None
     options: tuple[str, ...] = ()  # what a config line may say besides its address

@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime
 
-from llm_engineering.domain.answers import Answer, Delta, Message, Passage, Question, Role, Understood, Usage
+from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Passage, Question, Role, Usage
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, Trace, VectorReader
 from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, template_hash
 from llm_engineering.inference.citations import CitationChecker
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.prompt_injection import neutralise, shown, spoken
+from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, without_active_content
 from llm_engineering.inference.retrieval.relevance import relevance
 from llm_engineering.inference.retrieval.retrieve import find_passages
-from llm_engineering.inference.understanding.understand import asked, understand
+from llm_engineering.inference.understanding.understand import checked_question, understand
 
-Step = Understood | tuple[Passage, ...] | Delta | Answer
+Step = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
 
 
 def answer(question: Question, **collaborators) -> Answer:
@@ -90,7 +90,7 @@ def _steps(question, embedder, reader, model, reranker, config, trace, today, st
         return
     passages, suspicious = _as_data(found.passages)
     yield passages
-    text = asked(question.text, config.understand)
+    text = checked_question(question.text, config.understand)
     with trace.stage("answer", model=model.name, template=template_hash(), suspicious=suspicious) as facts:
         turns = kept_history(question.history, embedder, config.answer.history_tokens)
         prompt = answer_prompt(text, passages, turns, about=understood.queries[0])
@@ -145,7 +145,7 @@ class _Writing:
 
     def _release(self, sentences: Iterator[str]) -> Iterator[Delta]:
         for sentence in sentences:
-            ready = shown(sentence)
+            ready = without_active_content(sentence)
             if not self.text:
                 ready = ready.lstrip()
             if ready:
@@ -158,7 +158,7 @@ def kept_history(history: Sequence[Message], embedder: Embedder, budget: int) ->
     turns = [
         Message(role=one.role, content=content)
         for one in history
-        if one.role is not Role.SYSTEM and (content := spoken(one.content))
+        if one.role is not Role.SYSTEM and (content := clean_user_text(one.content))
     ]
     kept: list[Message] = []
     for turn in reversed(turns):

@@ -100,14 +100,14 @@ _LEAKY = re.compile(
 )
 
 
-class Neutral(NamedTuple):
+class Neutralised(NamedTuple):
     """`found`: the names of what was neutralised, each once; empty for ordinary text."""
 
     text: str
     found: tuple[str, ...]
 
 
-def neutralise(text: str) -> Neutral:
+def neutralise(text: str) -> Neutralised:
     """A passage as a model may read it: visible, without control tokens, its commands marked as quotations."""
     found: list[str] = []
     text = _visible(text, found)
@@ -118,15 +118,15 @@ def neutralise(text: str) -> Neutral:
         if marked != text:
             found.append(name)
             text = marked
-    return Neutral(text, tuple(dict.fromkeys(found)))
+    return Neutralised(text, tuple(dict.fromkeys(found)))
 
 
-def spoken(text: str) -> str:
+def clean_user_text(text: str) -> str:
     """What a person typed, without control characters and without tokens of a chat template. The wish is theirs."""
     return _defanged(_visible(text, []), []).strip()
 
 
-def shown(text: str) -> str:
+def without_active_content(text: str) -> str:
     """A model's words as a page may show them: nothing in them loads by itself (an image's address can carry data)."""
     return _HTML_IMAGE.sub("‹", text.replace("![", "["))
 

@@ -37,7 +37,7 @@ class ZenMLRegistry:
     def register(self, name: str, folder: Path, *, facts: Mapping[str, str | float] | None = None) -> ModelVersion:
         check_model_name(name)
         known, source = check_facts(dict(facts or {})), model_folder(folder)
-        with _asked() as client:
+        with _zenml() as client:
             store = _artifact_store(client).resolve()
             with _one_at_a_time(store / SHELF / ".lock"), ExitStack() as undo:
                 stored = _read(client, name)
@@ -59,7 +59,7 @@ class ZenMLRegistry:
 
     def promote(self, name: str, version: int, stage: Stage = Stage.PRODUCTION) -> ModelVersion:
         check_model_name(name)
-        with _asked() as client:
+        with _zenml() as client:
             found = _existing(client, name, version)
             if stage is not Stage.ARCHIVED:
                 _check_whole(found)
@@ -69,7 +69,7 @@ class ZenMLRegistry:
 
     def find(self, name: str, which: int | Stage = Stage.PRODUCTION) -> ModelVersion:
         check_model_name(name)
-        with _asked() as client:
+        with _zenml() as client:
             found = _existing(client, name, which)
         _check_whole(found)
         return found
@@ -77,7 +77,7 @@ class ZenMLRegistry:
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         if name is not None:
             check_model_name(name)
-        with _asked() as client:
+        with _zenml() as client:
             return _read(client, name)
 
 
@@ -227,7 +227,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _asked() -> Iterator["Client"]:
+def _zenml() -> Iterator["Client"]:
     """Raises StoreUnavailable when ZenML, its database or its artifact store cannot be reached, read or written."""
     try:
         yield open_zenml()

@@ -18,8 +18,8 @@ from llm_engineering.domain.answers import Feedback, Question
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_service import TwinService
-from llm_engineering.serving.api.service import Event, Found, NotReady, Piece, Readiness
+from llm_engineering.serving.answer_service import AnswerService
+from llm_engineering.serving.api.service import Event, NotReady, Piece, Readiness, SearchResult
 from llm_engineering.settings import Settings
 
 EVENT, END, ERROR = "event", "end", "error"
@@ -28,7 +28,7 @@ ENDS_WITHIN = 10.0  # seconds for what a process still writes down
 SOON_AGAIN, MOST_PAUSE = 1.0, 30.0  # seconds before a process that died is started again, doubled each time
 
 
-class Answerers:
+class AnswerProcesses:
     """Plays `Service` by having `processes` processes play it, each with the whole platform opened.
 
     A question goes to the process with the fewest. When that process dies the question fails with NotReady, and
@@ -37,8 +37,8 @@ class Answerers:
     """
 
     def __init__(self, platform: Platform, config: AskConfig, *, processes: int) -> None:
-        self._here = TwinService(platform, config)  # never loaded: for what needs no index and no model
-        self._answerers = [_Answerer(platform.settings, config, share=processes) for _ in range(processes)]
+        self._here = AnswerService(platform, config)  # never loaded: for what needs no index and no model
+        self._answerers = [_AnswerProcess(platform.settings, config, share=processes) for _ in range(processes)]
 
     def load(self) -> None:
         atexit.register(self.close)  # also when the server could not end in order
@@ -67,7 +67,7 @@ class Answerers:
         with self._fewest().line() as line:
             yield from line.events("answer", question, stop=stop, **options)
 
-    def search(self, question: Question) -> Found:
+    def search(self, question: Question) -> SearchResult:
         return self._asked("search", question)
 
     def feedback(self, feedback: Feedback) -> None:
@@ -91,14 +91,14 @@ class Answerers:
             [result] = line.events(method, *arguments)
             return result
 
-    def _fewest(self) -> "_Answerer":
+    def _fewest(self) -> "_AnswerProcess":
         loaded = [one for one in self._answerers if one.loaded.is_set()]
         if not loaded:
             raise NotReady("the server cannot answer yet: it is still being loaded")
         return min(loaded, key=lambda one: one.busy)
 
 
-class _Answerer:
+class _AnswerProcess:
     """One process, started again when it dies, and the lines to it."""
 
     def __init__(self, settings: Settings, config: AskConfig, *, share: int) -> None:
@@ -241,7 +241,7 @@ def work(lifeline: Connection, key: bytes, settings: Settings, config: AskConfig
 
     log_to_stderr()
     with open_platform(settings) as platform, Listener(authkey=key) as listener:
-        service = TwinService(platform, config)
+        service = AnswerService(platform, config)
         threading.Thread(target=_take_calls, args=(listener, service), daemon=True).start()
         with suppress(EOFError, OSError):
             lifeline.send(listener.address)
@@ -251,7 +251,7 @@ def work(lifeline: Connection, key: bytes, settings: Settings, config: AskConfig
         service.close()
 
 
-def _take_calls(listener: Listener, service: TwinService) -> None:
+def _take_calls(listener: Listener, service: AnswerService) -> None:
     while True:
         try:
             caller = listener.accept()
@@ -260,7 +260,7 @@ def _take_calls(listener: Listener, service: TwinService) -> None:
         threading.Thread(target=_converse, args=(caller, service), daemon=True).start()
 
 
-def _converse(caller: Connection, service: TwinService) -> None:
+def _converse(caller: Connection, service: AnswerService) -> None:
     with caller, suppress(EOFError, OSError):
         while True:
             method, arguments, options = caller.recv()

@@ -1,4 +1,4 @@
-"""What stands behind the API: the inference room with the platform's parts (`Service` of infrastructure/api)."""
+"""What stands behind the API: the inference room with the platform's parts (`Service` of serving/api)."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ from llm_engineering.inference.answer import answer_stream
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
 from llm_engineering.inference.understanding.understand import understand
-from llm_engineering.serving.api.errors import trouble_of
-from llm_engineering.serving.api.service import Event, Found, IndexFacts, NotReady, Piece, Readiness
+from llm_engineering.serving.api.errors import api_error_of
+from llm_engineering.serving.api.service import Event, IndexFacts, NotReady, Piece, Readiness, SearchResult
 from llm_engineering.serving.chat.filters import some_titles
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ CHECK_EVERY, CHECK_AGAIN = 15.0, 2.0  # seconds between two looks at the languag
 EMPTY = "the index is empty: run `poe run-etl`, then `poe run-features`"
 
 
-class TwinService:
+class AnswerService:
     """Opens nothing before `load`. What is missing then is looked for again at every request."""
 
     def __init__(self, platform: Platform, config: AskConfig) -> None:
@@ -50,7 +50,7 @@ class TwinService:
             self._model_watch.look()
             self._embedder = Piece(name="embedder", ready=True)
         except LLMTwinError as error:
-            self._embedder = Piece(name="embedder", ready=False, reason=trouble_of(error).message)
+            self._embedder = Piece(name="embedder", ready=False, reason=api_error_of(error).message)
             logger.error("the server cannot answer: {}", error)
 
     def ready(self) -> Readiness:
@@ -64,7 +64,7 @@ class TwinService:
             info = reader.info()
             chunks = reader.count()
         except LLMTwinError as error:
-            return Piece(name="index", ready=False, reason=trouble_of(error).message), None
+            return Piece(name="index", ready=False, reason=api_error_of(error).message), None
         if info is None or not chunks:
             return Piece(name="index", ready=False, reason=EMPTY), None
         facts = IndexFacts(version=info.version, embedder=info.spec.embedding.model_id, chunks=chunks)
@@ -110,7 +110,7 @@ class TwinService:
         finally:
             steps.close()
 
-    def search(self, question: Question) -> Found:
+    def search(self, question: Question) -> SearchResult:
         reader, watch = self._parts()
         understood = understand(
             question,
@@ -128,7 +128,7 @@ class TwinService:
             config=self._config.retrieval,
             limit=question.limit,
         )
-        return Found(understood=understood, passages=found.passages)
+        return SearchResult(understood=understood, passages=found.passages)
 
     def feedback(self, feedback: Feedback) -> None:
         self._platform.feedback.add(feedback)
@@ -244,7 +244,7 @@ class _ModelWatch:
     def failed(self, error: ModelUnavailable, began: float) -> None:
         """What was begun then could not be done; that says nothing where the model has spoken since."""
         if self._spoke <= began:
-            self._reason, self._looked = trouble_of(error).message, time.monotonic()
+            self._reason, self._looked = api_error_of(error).message, time.monotonic()
 
     def _look_and_release(self) -> None:
         try:

@@ -18,7 +18,7 @@ from llm_engineering.bootstrap import build_warehouse
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Outcome, Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.domain.ports import FetchContext, Fetched
 from llm_engineering.features.config import AuthorConfig, GitConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.sources import SOURCES, source_for, source_named
@@ -68,10 +68,10 @@ class Scene:
         from llm_engineering.bootstrap import build_repositories
 
         saved = Saved(self.here, self.case.get("serve", {}))
-        reach = Reach(fetch=saved, browser=lambda: saved, repositories=build_repositories(GitConfig()))
+        context = FetchContext(fetch=saved, browser=lambda: saved, repositories=build_repositories(GitConfig()))
         author = AuthorConfig(name="Ann", links=[self.case["line"]])
         stores = {"warehouse": self.warehouse, "ledger": self.ledger}
-        return crawl_author(author, reach=reach, **stores, concurrency=2, min_success_rate=0.5, **more)
+        return crawl_author(author, context=context, **stores, concurrency=2, min_success_rate=0.5, **more)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 import pytest
 from loopback import Answer
 
-from llm_engineering.infrastructure.tracing import JsonlTracer, NoTracer, OpikTracer
+from llm_engineering.infrastructure.tracing import JsonlTracer, NoopTracer, OpikTracer
 
 
 class Broken:
@@ -34,7 +34,7 @@ def tracer(request, tmp_path, site):
         case "opik that is away":
             made = OpikTracer(url="http://127.0.0.1:9/api", fallback=tmp_path / "traces")
         case _:
-            made = NoTracer()
+            made = NoopTracer()
     yield made
     made.close()
 

@@ -10,11 +10,11 @@ from llm_engineering.features.indexing.ingest import build_features
 
 def main(config: EtlConfig) -> None:
     with open_platform() as twin:
-        with twin.reach(config) as reach:
+        with twin.fetch_context(config) as context:
             for author in config.authors:
                 crawl_author(
                     author,
-                    reach=reach,
+                    context=context,
                     warehouse=twin.warehouse,
                     ledger=twin.ledger,
                     concurrency=config.fetch.concurrency,

@@ -16,7 +16,7 @@ from waiting import until
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import ChunkingSpec, EmbeddedChunk, IndexSpec
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.settings import load_settings
@@ -52,7 +52,7 @@ def publish(platform, version: int) -> None:
 
 @pytest.fixture
 def address(platform):
-    app = create_app(TwinService(platform, AskConfig()), limits=Limits(threads=4))
+    app = create_app(AnswerService(platform, AskConfig()), limits=Limits(threads=4))
     with serving(app) as it, httpx.Client(base_url=it, timeout=WAIT) as client:
         until(lambda: client.get("/ready").status_code == 200)
         yield it

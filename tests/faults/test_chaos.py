@@ -15,7 +15,7 @@ from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk
 from llm_engineering.features.config import EtlConfig, FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
-from llm_engineering.infrastructure.vectors.edge_engine import Shard
+from llm_engineering.infrastructure.vectors.edge_engine import EdgeEngine
 from llm_engineering.infrastructure.vectors.index_versions import current
 from llm_engineering.infrastructure.vectors.points import SIBLINGS
 from llm_engineering.settings import Settings
@@ -126,7 +126,7 @@ def state_of(home: Path) -> tuple[dict, dict, list]:
             for document in twin.warehouse.documents()
         }
         root = home / "vectors"
-        shard = Shard.view(root / current(root) / "shard")
+        shard = EdgeEngine.view(root / current(root) / "shard")
         chunks = dict(shard.scroll(None, fields))
         shard.close()
         reader = twin.vectors.reader()

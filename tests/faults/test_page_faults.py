@@ -6,9 +6,9 @@ import pytest
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.cleaning.cleaned import to_markdown
-from llm_engineering.features.crawl.read_link import feeds
+from llm_engineering.features.reading import feeds
 from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.source import Target
 from llm_engineering.features.sources import web_article
@@ -25,16 +25,16 @@ EXTERNAL = (
 
 
 @pytest.fixture
-def reach(new_fetcher):
+def context(new_fetcher):
     def none():
         raise SourceError("browser", Reason.BROWSER, "no Chromium found", retry=False)
 
-    return Reach(fetch=new_fetcher(), browser=none, repositories=None)
+    return FetchContext(fetch=new_fetcher(), browser=none, repositories=None)
 
 
-def refused(site, reach, path: str) -> SourceError:
+def refused(site, context, path: str) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        list(web_article.crawl(Target(link=site.url(path), url=site.url(path)), reach))
+        list(web_article.crawl(Target(link=site.url(path), url=site.url(path)), context))
     assert caught.value.link == site.url(path)
     return caught.value
 
@@ -48,21 +48,21 @@ def refused(site, reach, path: str) -> SourceError:
         ("<title>Just a moment...</title><script>window._cf_chl_opt={}</script>", Reason.BOT_WALL, True),
     ],
 )
-def test_a_page_that_is_none_is_refused_with_its_reason(site, reach, body, reason, retry):
+def test_a_page_that_is_none_is_refused_with_its_reason(site, context, body, reason, retry):
     site.page("/p", body)
-    error = refused(site, reach, "/p")
+    error = refused(site, context, "/p")
     assert (error.reason, error.retry) == (reason, retry)
     assert error.detail
 
 
-def test_a_shell_without_a_browser_says_both(site, reach):
+def test_a_shell_without_a_browser_says_both(site, context):
     site.page("/p", "<div id='root'></div><script src='m.js'></script>")
-    assert "no Chromium found" in refused(site, reach, "/p").detail
+    assert "no Chromium found" in refused(site, context, "/p").detail
 
 
-def test_binary_sent_as_a_page_is_refused(site, reach):
+def test_binary_sent_as_a_page_is_refused(site, context):
     site.page("/p", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50)
-    assert refused(site, reach, "/p").reason in (Reason.WRONG_TYPE, Reason.BAD_ENCODING)
+    assert refused(site, context, "/p").reason in (Reason.WRONG_TYPE, Reason.BAD_ENCODING)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_binary_sent_as_a_page_is_refused(site, reach):
         ("/x.xml", '<?xml version="1.0" encoding="klingon"?><rss></rss>', "XML"),
     ],
 )
-def test_a_malformed_feed_or_sitemap_says_where(site, reach, path, body, where):
+def test_a_malformed_feed_or_sitemap_says_where(site, context, path, body, where):
     site.page(path, body, media="application/xml")
     with pytest.raises(SourceError) as caught:
-        list(links_at(site.url(path), reach.fetch))
+        list(links_at(site.url(path), context.fetch))
     assert caught.value.reason is Reason.BAD_FEED
     assert where in caught.value.detail
     assert not caught.value.retry
@@ -91,26 +91,26 @@ def test_a_malformed_feed_or_sitemap_says_where(site, reach, path, body, where):
 
 @pytest.mark.parametrize("bomb", [LAUGHS, EXTERNAL])
 @pytest.mark.parametrize("media", ["application/rss+xml", "text/html"])
-def test_xml_entities_are_refused_and_never_expanded(site, reach, bomb, media):
+def test_xml_entities_are_refused_and_never_expanded(site, context, bomb, media):
     site.page("/feed", bomb, media=media)
     with pytest.raises(SourceError) as caught:
-        list(links_at(site.url("/feed"), reach.fetch))
+        list(links_at(site.url("/feed"), context.fetch))
     assert caught.value.reason is Reason.BAD_FEED
     assert "entities" in caught.value.detail
 
 
-def test_a_sitemap_that_unpacks_to_too_much_is_refused(site, reach, monkeypatch):
+def test_a_sitemap_that_unpacks_to_too_much_is_refused(site, context, monkeypatch):
     monkeypatch.setattr(feeds, "MAX_UNPACKED", 10_000)
     site.page("/s.xml.gz", gzip.compress(b"<urlset>" + b" " * 1_000_000 + b"</urlset>"), media="application/gzip")
     with pytest.raises(SourceError) as caught:
-        list(links_at(site.url("/s.xml.gz"), reach.fetch))
+        list(links_at(site.url("/s.xml.gz"), context.fetch))
     assert caught.value.reason is Reason.TOO_LARGE
 
 
-def test_a_broken_gzip_sitemap_says_so(site, reach):
+def test_a_broken_gzip_sitemap_says_so(site, context):
     site.page("/s.xml.gz", b"\x1f\x8b" + b"garbage" * 9, media="application/gzip")
     with pytest.raises(SourceError, match="broken gzip"):
-        list(links_at(site.url("/s.xml.gz"), reach.fetch))
+        list(links_at(site.url("/s.xml.gz"), context.fetch))
 
 
 NESTED = {
@@ -146,13 +146,13 @@ def test_a_line_of_five_megabytes_is_cleaned(body):
     assert len(to_markdown(body, "text/html").text) > 1_000_000
 
 
-def test_nul_bytes_and_lone_surrogates_reach_nobody(site, reach):
+def test_nul_bytes_and_lone_surrogates_reach_nobody(site, context):
     site.page(
         "/p",
         b"<p>NUL\0 bytes and \xed\xa0\x80 half a character in an otherwise ordinary sentence, it seems.</p>"
         + b" " * 2000,
     )
-    [page] = web_article.crawl(Target(link=site.url("/p"), url=site.url("/p")), reach)
+    [page] = web_article.crawl(Target(link=site.url("/p"), url=site.url("/p")), context)
     text = to_markdown(page.body, page.media_type).text
     text.encode()
     assert "\0" not in text

@@ -42,7 +42,7 @@ class Overtaken:
             try:
                 return real(*arguments, **options)
             except ValueError:
-                raise UnexpectedResponse(404, "Not Found", b"Collection doesn't exist!", Headers()) from None
+                raise UnexpectedResponse(404, "Not SearchResult", b"Collection doesn't exist!", Headers()) from None
 
         return call
 

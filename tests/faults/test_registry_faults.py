@@ -15,7 +15,7 @@ from tiny_model import CHAT, make_tiny_model
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.inference.config import AnswerConfig, AskConfig
-from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.app import create_app
 
 BREAD = "Flour, water and salt make a very good bread."
@@ -46,7 +46,7 @@ def platform(monkeypatch, name):
         yield it
 
 
-class Service(TwinService):
+class Service(AnswerService):
     def __init__(self, platform) -> None:
         super().__init__(platform, AskConfig(answer=AnswerConfig(max_tokens=12)))
         self.loaded = threading.Event()

@@ -15,7 +15,7 @@ from waiting import until
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, EmbeddingSpec, IndexSpec
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.app import create_app
 
 ASKED = {"question": "What do flour, water and salt make?"}
@@ -44,7 +44,7 @@ def publish(*, spec: EmbeddingSpec | None = None, texts: tuple[str, ...] = (BREA
 def served():
     """A client of a server that has loaded what it could."""
     with open_platform() as platform:
-        app = create_app(TwinService(platform, AskConfig()))
+        app = create_app(AnswerService(platform, AskConfig()))
         with serving(app) as address, httpx.Client(base_url=address, timeout=WAIT) as client:
             until(lambda: "is still being loaded" not in client.get("/ready").text)
             yield client

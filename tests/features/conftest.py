@@ -4,7 +4,7 @@ import pytest
 
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.domain.ports import FetchContext, Fetched
 
 
 class WrittenPages:
@@ -50,8 +50,8 @@ def rendered():
 
 
 @pytest.fixture
-def reach(web, rendered):
-    return Reach(fetch=web, browser=lambda: rendered, repositories=None)
+def context(web, rendered):
+    return FetchContext(fetch=web, browser=lambda: rendered, repositories=None)
 
 
 @pytest.fixture
@@ -59,4 +59,4 @@ def reach_without_browser(web):
     def none():
         raise SourceError("browser", Reason.BROWSER, "no Chromium found", retry=False)
 
-    return Reach(fetch=web, browser=none, repositories=None)
+    return FetchContext(fetch=web, browser=none, repositories=None)

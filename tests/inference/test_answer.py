@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from passages import fill, passage
 
-from llm_engineering.domain.answers import Answer, Delta, Message, Passage, Question, Role, Understood, Usage
+from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Passage, Question, Role, Usage
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
 from llm_engineering.domain.prompts import NO_ANSWER, QUOTED_START
@@ -106,7 +106,7 @@ def asking(embedder, reader):
 def test_an_answer_comes_in_order_and_its_text_is_the_joined_pieces(asking):
     model = Scripted("Bread needs flour", " and salt [1]. ", "It needs love [7]. Water", " too [1].")
     steps = list(answer_stream(QUESTION, **asking(model)))
-    assert isinstance(steps[0], Understood)
+    assert isinstance(steps[0], ParsedQuestion)
     assert all(isinstance(one, Passage) for one in steps[1])
     assert all(isinstance(one, Delta) for one in steps[2:-1])
     last = steps[-1]

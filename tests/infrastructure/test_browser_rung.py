@@ -13,7 +13,7 @@ from loopback import Answer
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.fetchers.browser import SeleniumBrowser
-from llm_engineering.infrastructure.fetchers.chromium import Found, find_browser
+from llm_engineering.infrastructure.fetchers.chromium import BrowserPaths, find_browser
 
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium with chromedriver on this machine")
 
@@ -321,7 +321,7 @@ def test_the_driver_beside_the_browser_is_taken(tmp_path):
     binary = _program(tmp_path / "my-chromium", "Chromium 150.0.1 built on something")
     driver = _program(tmp_path / "chromedriver", "ChromeDriver 150.0.1 (abc)")
     found = find_browser(binary)
-    assert found == Found(binary, driver)
+    assert found == BrowserPaths(binary, driver)
     assert found.versions() == ("Chromium 150.0.1 built on something", "ChromeDriver 150.0.1")
 
 
@@ -329,4 +329,4 @@ def test_a_program_that_does_not_start_has_no_version(tmp_path):
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nonsense")
     broken.chmod(0o755)
-    assert Found(broken, tmp_path / "nowhere").versions() == ("", "")
+    assert BrowserPaths(broken, tmp_path / "nowhere").versions() == ("", "")

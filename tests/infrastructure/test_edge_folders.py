@@ -14,7 +14,7 @@ from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author
 from llm_engineering.infrastructure.vectors import index_versions, points
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
-from llm_engineering.infrastructure.vectors.edge_engine import Shard, seal
+from llm_engineering.infrastructure.vectors.edge_engine import EdgeEngine, seal
 
 TESTS = Path(__file__).resolve().parent.parent
 PREAMBLE = """
@@ -228,7 +228,7 @@ def test_a_document_that_was_written_by_halves_does_not_pass_for_whole(tmp_path)
     chunks = [embedded(i) for i in range(4)]
     document_id = chunks[0].chunk.document_id
     plan = points.plan_replace([document_id], chunks, [], stored={}, size=SIZE)
-    shard = Shard.create(tmp_path / "shard", SIZE)
+    shard = EdgeEngine.create(tmp_path / "shard", SIZE)
     for written, expected in ((plan.new[:3], ""), (plan.new, "v1")):
         shard.upsert(written)
         rows = [payload for _, payload in shard.scroll(Where(document_id=document_id), points.HASH_FIELDS)]

@@ -439,7 +439,7 @@ def test_importing_the_fetchers_loads_nothing_heavy():
     import subprocess
     import sys
 
-    modules = "http, browser, chromium, git, proxy, network"
+    modules = "http, browser, chromium, git, proxy, guarded_transport"
     code = (
         f"from llm_engineering.infrastructure.fetchers import {modules}; import sys; "
         "heavy = {'httpx', 'httpcore', 'selenium', 'brotli', 'protego', 'charset_normalizer'} & set(sys.modules); "

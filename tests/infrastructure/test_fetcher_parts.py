@@ -10,11 +10,11 @@ import pytest
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.fetchers.decoding import decode_text, decompressed
-from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, one_line
 from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, in_time
 from llm_engineering.infrastructure.fetchers.politeness import LONGEST_BACKOFF, Turns, backoff, retry_after
 from llm_engineering.infrastructure.fetchers.robots import BAD_FOR, GOOD_FOR, LONGEST_DELAY, Robots
-from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, is_public
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, is_public
 
 # --- addresses ---------------------------------------------------------------------------------------------------
 
@@ -44,33 +44,35 @@ def test_an_address_on_the_internet_is_public(address):
 
 
 def test_the_guard_lets_an_allowed_host_be_anywhere():
-    guard = Guard(allow_hosts=("Intranet.Example.", "other:8080", "[::1]:81"), resolve=lambda host, port: ["10.0.0.1"])
+    guard = SsrfGuard(
+        allow_hosts=("Intranet.Example.", "other:8080", "[::1]:81"), resolve=lambda host, port: ["10.0.0.1"]
+    )
     assert guard.addresses("intranet.example", 80) == ["10.0.0.1"]
     assert guard.addresses("OTHER", 8080) == ["10.0.0.1"]
     assert guard.allows("::1", 81)
     for host, port in (("other", 80), ("intranet.example.evil.example", 80), ("::1", 80)):
-        with pytest.raises(Trouble) as caught:
+        with pytest.raises(FetchError) as caught:
             guard.addresses(host, port)
         assert caught.value.reason == Reason.BLOCKED_ADDRESS
 
 
 def test_a_name_without_any_address_is_a_dns_failure():
-    with pytest.raises(Trouble) as caught:
-        Guard(resolve=lambda host, port: []).addresses("nothing.example", 80)
+    with pytest.raises(FetchError) as caught:
+        SsrfGuard(resolve=lambda host, port: []).addresses("nothing.example", 80)
     assert caught.value.reason == Reason.DNS
 
 
 def test_a_name_that_cannot_be_one_is_a_dns_failure():
-    with pytest.raises(Trouble) as caught:
-        Guard().addresses("a" * 70 + ".example", 80)
+    with pytest.raises(FetchError) as caught:
+        SsrfGuard().addresses("a" * 70 + ".example", 80)
     assert (caught.value.reason, caught.value.retry) == (Reason.DNS, False)
 
 
 def test_a_checked_url_is_web_has_a_host_and_no_password():
     assert checked_url("https://a.example/x").hostname == "a.example"
-    Guard(resolve=lambda host, port: ["1.1.1.1"]).check("https://a.example/x")
+    SsrfGuard(resolve=lambda host, port: ["1.1.1.1"]).check("https://a.example/x")
     for wrong in ("https://:80/", "https://user@a.example/", "gopher://a.example/"):
-        with pytest.raises(Trouble) as caught:
+        with pytest.raises(FetchError) as caught:
             checked_url(wrong)
         assert caught.value.reason == Reason.BAD_LINK
 
@@ -85,7 +87,7 @@ def test_a_deadline_stands_still_while_it_is_paused():
     assert deadline.left() > 0
     assert not deadline.allows(1.0)
     threading.Event().wait(0.06)
-    with pytest.raises(OutOfTime):
+    with pytest.raises(FetchTimeout):
         deadline.left()
 
 
@@ -163,17 +165,17 @@ def test_robots_rules_are_asked_again_after_a_day():
 
 
 def test_a_site_that_could_not_say_is_asked_again_after_a_minute():
-    clock, answers = Clock(), iter([Trouble(Reason.HTTP_ERROR, "HTTP 500", retry=True), ""])
+    clock, answers = Clock(), iter([FetchError(Reason.HTTP_ERROR, "HTTP 500", retry=True), ""])
 
     def read(url):
         answer = next(answers)
-        if isinstance(answer, Trouble):
+        if isinstance(answer, FetchError):
             raise answer
         return answer
 
     robots = Robots(user_agent="llm-twin/1", read=read, now=clock)
     for _ in range(2):
-        with pytest.raises(Trouble) as caught:
+        with pytest.raises(FetchError) as caught:
             robots.delay("https://a.example/page")
         assert (caught.value.reason, caught.value.retry) == (Reason.ROBOTS, True)
     clock.now = BAD_FOR + 1

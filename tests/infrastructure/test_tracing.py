@@ -23,10 +23,10 @@ from pydantic import SecretStr
 
 from llm_engineering.domain.answers import Usage
 from llm_engineering.infrastructure.tracing import JsonlTracer, OpikTracer
-from llm_engineering.infrastructure.tracing.background_writer import Outbox
+from llm_engineering.infrastructure.tracing.background_writer import BackgroundWriter
 from llm_engineering.infrastructure.tracing.jsonl import BLOCK, TraceFiles, find_traces, read_traces, trace_files
 from llm_engineering.infrastructure.tracing.record import new_id
-from llm_engineering.infrastructure.tracing.redact import BRIEF, ITEMS, RECORD, SECRET, TEXT, scrub
+from llm_engineering.infrastructure.tracing.redact import BRIEF, ITEMS, RECORD, SECRET, TEXT, redact
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def tracer(tmp_path):
 
 def recent(tracer, limit):
     """However slow the machine: the tracer's own `recent` waits a second at most."""
-    assert tracer._outbox.flush(60)
+    assert tracer._writer.flush(60)
     return tracer.recent(limit)
 
 
@@ -164,7 +164,7 @@ def test_ids_are_of_version_7_and_sort_by_age():
     ],
 )
 def test_a_secret_in_a_text_is_left_out(text, secret):
-    kept = scrub(f"before {text} after")
+    kept = redact(f"before {text} after")
     assert secret not in kept
     assert SECRET in kept
     assert kept.startswith("before ")
@@ -181,24 +181,24 @@ def test_a_secret_in_a_text_is_left_out(text, secret):
     ],
 )
 def test_ordinary_prose_stays_as_it_is(text):
-    assert scrub(text) == text
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize(
     "name", ["api_key", "X-API-Key", "Authorization", "password", "openai_api_key", "access_token", "Cookie", "token"]
 )
 def test_what_a_secret_name_holds_is_left_out(name):
-    assert scrub({name: "anything"}) == {name: SECRET}
-    assert scrub({"headers": [{name: ["anything"]}]}) == {"headers": [{name: SECRET}]}
+    assert redact({name: "anything"}) == {name: SECRET}
+    assert redact({"headers": [{name: ["anything"]}]}) == {"headers": [{name: SECRET}]}
 
 
 def test_counts_of_tokens_are_no_secrets():
     facts = {"prompt_tokens": 3, "token_budget": 2000, "max_tokens": 5, "key": "a", "tokens": ["a"]}
-    assert scrub(facts) == facts
+    assert redact(facts) == facts
 
 
 def test_secret_settings_are_left_out():
-    assert scrub({"x": SecretStr("hunter2")}) == {"x": SECRET}
+    assert redact({"x": SecretStr("hunter2")}) == {"x": SECRET}
 
 
 def test_a_secret_in_an_error_is_left_out(tracer):
@@ -210,26 +210,26 @@ def test_a_secret_in_an_error_is_left_out(tracer):
 
 
 def test_an_over_long_text_is_cut_with_a_note():
-    kept = scrub("x" * (TEXT + 5))
+    kept = redact("x" * (TEXT + 5))
     assert kept == "x" * TEXT + "… [5 characters left out]"
 
 
 def test_a_secret_across_the_cut_is_left_out_too():
-    kept = scrub("x " * (TEXT // 2 - 5) + "sk-" + "a1" * 20 + " more" * 100)
+    kept = redact("x " * (TEXT // 2 - 5) + "sk-" + "a1" * 20 + " more" * 100)
     assert "a1a1" not in kept
 
 
 def test_a_record_as_a_whole_is_bounded():
-    kept = scrub(["x" * (TEXT - 1)] * 100)
+    kept = redact(["x" * (TEXT - 1)] * 100)
     assert len(json.dumps(kept)) < RECORD + 100 * (BRIEF + 100)
     assert kept[-1].startswith("x" * BRIEF + "… [")
 
 
 def test_long_lists_and_deep_ones_are_cut_with_a_note():
-    assert scrub(list(range(ITEMS + 3)))[-2:] == [ITEMS - 1, "[3 more left out]"]
+    assert redact(list(range(ITEMS + 3)))[-2:] == [ITEMS - 1, "[3 more left out]"]
     deep = []
     deep.append(deep)
-    assert "[too deep]" in json.dumps(scrub(deep))
+    assert "[too deep]" in json.dumps(redact(deep))
 
 
 class Colour(StrEnum):
@@ -247,7 +247,7 @@ class Thing:
 
 
 def test_everything_becomes_plain_json():
-    kept = scrub(
+    kept = redact(
         {
             "pair": Pair(1, 2),
             "thing": Thing(3),
@@ -295,7 +295,7 @@ def test_everything_becomes_plain_json():
 
 def test_files_are_their_owners_alone(tracer, tmp_path):
     ask(tracer)
-    assert tracer._outbox.flush(60)
+    assert tracer._writer.flush(60)
     [path] = trace_files(tmp_path / "traces")
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
@@ -354,27 +354,27 @@ def test_a_full_queue_drops_counts_and_tells_once(warnings):
         began.set()
         held.wait(30)
 
-    outbox = Outbox(write, size=3)
-    outbox.put({"id": "first"})
+    writer = BackgroundWriter(write, size=3)
+    writer.put({"id": "first"})
     assert began.wait(10)
     for number in range(10):
-        outbox.put({"id": str(number)})
-    assert outbox.dropped == 7
+        writer.put({"id": str(number)})
+    assert writer.dropped == 7
     assert len(warnings) == 1
     held.set()
-    outbox.close()
+    writer.close()
 
 
 def test_closing_does_not_wait_for_a_writer_that_hangs():
     held, began = threading.Event(), threading.Event()
-    outbox = Outbox(lambda records: (began.set(), held.wait(60)))
-    outbox.put({"id": "a"})
+    writer = BackgroundWriter(lambda records: (began.set(), held.wait(60)))
+    writer.put({"id": "a"})
     assert began.wait(10)
-    outbox.close(0.05)
+    writer.close(0.05)
     assert not held.is_set(), "it came back although the writer still hangs"
-    assert not outbox.flush(0.05)
-    assert outbox.dropped == 1
-    outbox.close(100)  # the first call counts
+    assert not writer.flush(0.05)
+    assert writer.dropped == 1
+    writer.close(100)  # the first call counts
     held.set()
 
 
@@ -386,15 +386,15 @@ def test_what_was_not_written_at_the_end_goes_elsewhere_once():
         held.wait(60)
         raise OSError("too late")
 
-    outbox = Outbox(write, otherwise=elsewhere.extend)
-    outbox.put({"id": "on its way"})
+    writer = BackgroundWriter(write, otherwise=elsewhere.extend)
+    writer.put({"id": "on its way"})
     assert began.wait(10)
-    outbox.put({"id": "waiting"})
-    outbox.close(0.05)
+    writer.put({"id": "waiting"})
+    writer.close(0.05)
     held.set()
-    outbox._thread.join(30)
+    writer._thread.join(30)
     assert elsewhere == [{"id": "on its way"}, {"id": "waiting"}]
-    assert outbox.dropped == 0
+    assert writer.dropped == 0
 
 
 def test_a_failing_writer_loses_its_records_and_no_more(warnings):
@@ -405,14 +405,14 @@ def test_a_failing_writer_loses_its_records_and_no_more(warnings):
             raise OSError(28, "No space left on device")
         written.extend(records)
 
-    outbox = Outbox(write)
-    outbox.put({"id": "lost"})
-    assert outbox.flush(10)
+    writer = BackgroundWriter(write)
+    writer.put({"id": "lost"})
+    assert writer.flush(10)
     fail[0] = False
-    outbox.put({"id": "kept"})
-    outbox.close(60)
+    writer.put({"id": "kept"})
+    writer.close(60)
     assert written == [{"id": "kept"}]
-    assert outbox.dropped == 1
+    assert writer.dropped == 1
     assert "No space left" in warnings[0]
 
 
@@ -423,10 +423,10 @@ def test_what_neither_place_takes_is_counted_and_told(warnings):
     def full(records):
         raise OSError(28, "No space left on device")
 
-    outbox = Outbox(away, otherwise=full)
-    outbox.put({"id": "lost"})
-    outbox.close(60)
-    assert outbox.dropped == 1
+    writer = BackgroundWriter(away, otherwise=full)
+    writer.put({"id": "lost"})
+    writer.close(60)
+    assert writer.dropped == 1
     assert "No space left" in warnings[0]
 
 
@@ -547,7 +547,7 @@ def test_opik_gets_the_trace_and_one_span_for_each_stage(site, opik, tmp_path):
     with pytest.raises(ValueError, match="why"), trace.stage("answer", model="m"):
         raise ValueError("why: because")
     trace.finish()
-    assert tracer._outbox.flush(60)
+    assert tracer._writer.flush(60)
     tracer.close()
     first, second = opik.traces
     assert first["id"] == id_
@@ -629,7 +629,7 @@ def test_an_answer_of_opiks_without_an_end_holds_up_nothing(site, tmp_path):
     ids = []
     for _ in range(2):
         ids.append(ask(tracer))
-        assert tracer._outbox.flush(60)
+        assert tracer._writer.flush(60)
     tracer.close()
     assert [trace["id"] for trace in taken] == ids
     assert list(read_traces(tmp_path)) == []

@@ -17,8 +17,8 @@ from llm_engineering.domain.answers import Answer, Feedback, Question
 from llm_engineering.domain.chunks import EmbeddedChunk, EmbeddingSpec, IndexSpec
 from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, ModelUnavailable
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_processes import Answerers
-from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.answer_processes import AnswerProcesses
+from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.service import NotReady
 
 BREAD = "Flour, water and salt make a very good bread."
@@ -41,7 +41,7 @@ def platform(monkeypatch):
 
 @pytest.fixture
 def service(platform):
-    it = Answerers(platform, AskConfig(), processes=2)
+    it = AnswerProcesses(platform, AskConfig(), processes=2)
     it.load()
     yield it
     it.close()
@@ -63,7 +63,7 @@ def all_loaded(service) -> None:
 
 
 def test_they_answer_as_one_service_would(service, platform):
-    alone = TwinService(platform, AskConfig())
+    alone = AnswerService(platform, AskConfig())
     alone.load()
     expected, given = ask(alone), ask(service)
     assert given.model_copy(update={"trace_id": ""}) == expected.model_copy(update={"trace_id": ""})
@@ -119,7 +119,7 @@ def test_an_answer_leaves_its_trace(service, platform):
 
 
 def test_before_the_first_has_loaded_nobody_can_answer(platform):
-    service = Answerers(platform, AskConfig(), processes=2)
+    service = AnswerProcesses(platform, AskConfig(), processes=2)
     assert [piece.ready for piece in service.ready().pieces] == [False]
     with pytest.raises(NotReady, match="still being loaded"):
         ask(service)
@@ -127,7 +127,7 @@ def test_before_the_first_has_loaded_nobody_can_answer(platform):
 
 
 def test_told_to_end_while_it_loads_it_ends(platform):
-    service = Answerers(platform, AskConfig(), processes=2)
+    service = AnswerProcesses(platform, AskConfig(), processes=2)
     loading = threading.Thread(target=service.load)
     loading.start()
     until(answering)
@@ -217,7 +217,7 @@ from llm_engineering.inference.config import AskConfig
 from llm_engineering.serving.answer_processes import Answerers
 if __name__ == "__main__":
     with open_platform() as platform:
-        service = Answerers(platform, AskConfig(), processes=1)
+        service = AnswerProcesses(platform, AskConfig(), processes=1)
         service.load()
         print(service._answerers[0]._process.pid, flush=True)
         sys.stdin.read()

@@ -10,7 +10,7 @@ from llm_engineering.domain.answers import Answer, Feedback, Question
 from llm_engineering.domain.chunks import ChunkingSpec, EmbeddedChunk, EmbeddingSpec, IndexSpec
 from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, ModelUnavailable, StoreUnavailable
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_service import TwinService
+from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.service import NotReady
 
 BREAD = "Flour, water and salt make a very good bread."
@@ -35,7 +35,7 @@ def index(platform, *texts: str, chunking: ChunkingSpec | None = None, rebuild: 
 @pytest.fixture
 def service(platform):
     index(platform, BREAD)
-    it = TwinService(platform, AskConfig())
+    it = AnswerService(platform, AskConfig())
     it.load()
     yield it
     it.close()
@@ -51,7 +51,7 @@ def not_ready(service) -> dict[str, str]:
 
 
 def test_before_it_is_loaded_it_says_so(platform):
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     assert not_ready(service) == {"embedder": "it is still being loaded"}
     with pytest.raises(NotReady, match="still being loaded"):
         service.search(ASKED)
@@ -69,7 +69,7 @@ def test_loaded_it_is_ready_and_names_the_index(service):
 def test_a_model_in_a_folder_is_named_without_the_way_to_it(monkeypatch):
     monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "transformers:/somewhere/private/twin-7b")
     with open_platform() as platform:
-        assert TwinService(platform, AskConfig()).models() == ("llm-twin", "twin-7b")
+        assert AnswerService(platform, AskConfig()).models() == ("llm-twin", "twin-7b")
 
 
 def test_it_answers_with_citations_and_leaves_a_trace(service, platform):
@@ -93,7 +93,7 @@ def test_feedback_is_kept(service, platform):
 
 
 def test_what_is_indexed_later_is_found_without_a_restart(platform):
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     service.load()
     assert "nothing is indexed yet" in not_ready(service)["index"]
     with pytest.raises(NotReady, match="nothing is indexed yet"):
@@ -142,7 +142,7 @@ def test_a_damaged_index_is_told_and_mended_without_a_restart(service, platform,
 def test_an_embedder_that_cannot_be_had_is_told(monkeypatch):
     monkeypatch.setenv("TWIN_EMBEDDER", "./no/such/model")
     with open_platform() as platform:
-        service = TwinService(platform, AskConfig())
+        service = AnswerService(platform, AskConfig())
         service.load()
         assert "TWIN_EMBEDDER=" in not_ready(service)["embedder"]
         with pytest.raises(NotReady):
@@ -209,7 +209,7 @@ def telling(platform):
 def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready(platform, telling):
     index(platform, BREAD)
     telling.trouble = ModelUnavailable("the server at http://10.0.0.7:1/v1 is down")
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     service.load()
     assert "is down" in not_ready(service)["language model"]
     assert "10.0.0.7" not in not_ready(service)["language model"]
@@ -227,7 +227,7 @@ def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready
 
 def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since(platform, telling):
     index(platform, BREAD)
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     service.load()
     late = service.answer(ASKED)
     next(late)  # begun
@@ -240,7 +240,7 @@ def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since
 
 def test_that_nothing_was_found_says_nothing_of_the_model(platform, telling):
     index(platform, BREAD)
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     service.load()
     telling.trouble = ModelUnavailable("gone")
     with pytest.raises(ModelUnavailable):
@@ -251,7 +251,7 @@ def test_that_nothing_was_found_says_nothing_of_the_model(platform, telling):
 
 def test_a_model_is_looked_at_again_in_the_background(platform, telling):
     index(platform, BREAD)
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     service.load()
     assert telling.looked.acquire(timeout=5)
     telling.trouble = ModelUnavailable("gone")
@@ -262,7 +262,7 @@ def test_a_model_is_looked_at_again_in_the_background(platform, telling):
 
 def test_the_options_of_one_request_are_its_own(platform, telling):
     index(platform, BREAD)
-    service = TwinService(platform, AskConfig())
+    service = AnswerService(platform, AskConfig())
     service.load()
     list(service.answer(ASKED, max_tokens=7, temperature=0.5))
     ask(service)

@@ -8,7 +8,7 @@ import pytest
 from loguru import logger
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
-from llm_engineering.serving.api.errors import Trouble
+from llm_engineering.serving.api.errors import ApiError
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Allowance
 
@@ -57,7 +57,7 @@ def test_no_two_secrets_are_alike_and_each_has_256_bits(ring):
 @pytest.mark.parametrize("secret", ["twin-wrong", "", "x" * 10_000, "\ud800"])
 def test_an_unknown_key_is_refused_with_the_way_to_get_one(ring, secret):
     ring.add("a")
-    with pytest.raises(Trouble, match=r"not known.*poe serve-keys add TEAM") as error:
+    with pytest.raises(ApiError, match=r"not known.*poe serve-keys add TEAM") as error:
         ring.find(secret)
     assert error.value.status == 401
 
@@ -67,7 +67,7 @@ def test_a_key_ends_when_it_expires(ring, clock):
     ring.find(secret)
     assert ring.any_active()
     clock.passes(hours=1)
-    with pytest.raises(Trouble, match="this API key is expired"):
+    with pytest.raises(ApiError, match="this API key is expired"):
         ring.find(secret)
     assert not ring.any_active()
 
@@ -77,7 +77,7 @@ def test_a_revoked_key_ends_at_once_also_for_whoever_has_the_file_open(ring, fil
     key, secret = ring.add("a")
     assert running.find(secret) == key
     ring.revoke(key.id)
-    with pytest.raises(Trouble, match="this API key is revoked"):
+    with pytest.raises(ApiError, match="this API key is revoked"):
         running.find(secret)
 
 
@@ -124,8 +124,8 @@ def test_a_place_that_cannot_be_read_or_written_is_named(ring, file):
 # --- rates and quotas --------------------------------------------------------------------------------------------
 
 
-def refusal(allowance, key) -> Trouble:
-    with pytest.raises(Trouble) as error:
+def refusal(allowance, key) -> ApiError:
+    with pytest.raises(ApiError) as error:
         allowance.spend(key)
     assert error.value.status == 429
     return error.value
@@ -152,7 +152,7 @@ def test_waiting_as_long_as_told_is_enough(ring, clock):
     for _ in range(50):
         try:
             allowance.spend(key)
-        except Trouble as trouble:
+        except ApiError as trouble:
             clock.passes(seconds=int(trouble.headers["Retry-After"]))
             allowance.spend(key)
 

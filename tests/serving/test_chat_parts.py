@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
-from chat_service import FACETS, PASSAGES, MiniatureService, at_desk, chunk
+from chat_service import FACETS, PASSAGES, MiniatureService, at_calls, chunk
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, Message, Passage, Question, Understood
+from llm_engineering.domain.answers import Answer, Citation, Delta, Message, ParsedQuestion, Passage, Question
 from llm_engineering.domain.chunks import Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable, StoreUnavailable
-from llm_engineering.serving.api.errors import Trouble
+from llm_engineering.serving.api.errors import ApiError
 from llm_engineering.serving.api.service import Piece, Readiness
-from llm_engineering.serving.chat.conversation import LONGEST, TURNS, remembered, talk, telling, whole
+from llm_engineering.serving.chat.conversation import LONGEST, TURNS, answer_turn, remembered, turn_updates, whole
 from llm_engineering.serving.chat.filters import choices, chosen, example_question, some_titles
 from llm_engineering.serving.chat.passages import passage_html
 from llm_engineering.serving.chat.render import answer_html, error_html, question_html, source_html
@@ -39,7 +39,7 @@ class Seen(HTMLParser):
 
 
 def answer(text="Yes. [1]", **more):
-    fields = {"answered": True, "passages": PASSAGES, "understood": Understood(queries=("q",)), "trace_id": "t"}
+    fields = {"answered": True, "passages": PASSAGES, "understood": ParsedQuestion(queries=("q",)), "trace_id": "t"}
     return Answer(text=text, **(fields | more))
 
 
@@ -178,7 +178,7 @@ def test_what_was_removed_or_looks_like_instructions_is_said():
         removed_citations=2,
         suspicious_passages=(3,),
         model="m<1>",
-        understood=Understood(queries=("q", "other words"), notes=("no author of that name",)),
+        understood=ParsedQuestion(queries=("q", "other words"), notes=("no author of that name",)),
     )
     seen = Seen(answer_html("1", given.text, PASSAGES, given))
     for words in (
@@ -279,8 +279,10 @@ def test_the_greeting_names_authors_and_sizes():
 
 def told(service, text="How?", history=(), where=lambda: None):
     async def talked():
-        async with at_desk(service) as desk:
-            return [one async for one in talk(text, history=history, where=where, desk=desk, owner=None, turn="1")]
+        async with at_calls(service) as calls:
+            return [
+                one async for one in answer_turn(text, history=history, where=where, calls=calls, owner=None, turn="1")
+            ]
 
     return asyncio.run(talked())
 
@@ -288,7 +290,7 @@ def told(service, text="How?", history=(), where=lambda: None):
 def test_the_answer_grows_and_ends_whole():
     ticks = iter(range(1000))
     asked = MiniatureService().answer(Question(text="How?"))
-    steps = list(telling(asked, lambda: False, turn="1", clock=lambda: next(ticks)))
+    steps = list(turn_updates(asked, lambda: False, turn="1", clock=lambda: next(ticks)))
     texts = [Seen(step.html).text for step in steps]
     assert any("Reading 3 passages" in text for text in texts)
     growing = [text for text in texts if "Cut a text" in text]
@@ -309,7 +311,7 @@ def test_the_question_is_shown_at_once_and_with_every_step():
 def test_many_small_pieces_are_not_shown_one_by_one():
     service = MiniatureService()
     service.pieces = tuple("x" for _ in range(1000))
-    steps = telling(service.answer(Question(text="How?")), lambda: False, turn="1", clock=lambda: 1.0)
+    steps = turn_updates(service.answer(Question(text="How?")), lambda: False, turn="1", clock=lambda: 1.0)
     assert len(list(steps)) < 10
 
 
@@ -341,7 +343,7 @@ def test_a_wrong_filter_is_told_and_nothing_is_asked():
     [
         (ModelUnavailable("the model at http://10.0.0.7:1234 does not answer; start it"), "does not answer; start it"),
         (StoreUnavailable("/secret/place/vectors is away"), "store"),
-        (Trouble(503, "the server is busy"), "the server is busy"),
+        (ApiError(503, "the server is busy"), "the server is busy"),
         (ZeroDivisionError("a bug with /secret/place in it"), "something went wrong in the server"),
     ],
 )
@@ -363,7 +365,7 @@ def test_text_that_was_not_shown_yet_is_shown_when_the_model_fails():
         yield from (Delta(text="first "), Delta(text="second"))
         raise ModelUnavailable("gone")
 
-    steps = telling(events(), lambda: False, turn="1", clock=lambda: 1.0)
+    steps = turn_updates(events(), lambda: False, turn="1", clock=lambda: 1.0)
     assert "second" not in next(steps).html
     assert "first second" in next(steps).html
     with pytest.raises(ModelUnavailable):
@@ -372,13 +374,15 @@ def test_text_that_was_not_shown_yet_is_shown_when_the_model_fails():
 
 def test_who_leaves_stops_the_model():
     async def left(service):
-        async with at_desk(service) as desk:
-            async with aclosing(talk("How?", history=(), where=lambda: None, desk=desk, owner=None, turn="1")) as steps:
+        async with at_calls(service) as calls:
+            async with aclosing(
+                answer_turn("How?", history=(), where=lambda: None, calls=calls, owner=None, turn="1")
+            ) as steps:
                 async for step in steps:
                     if "Cut a text" in step.html:
                         break
             assert await asyncio.to_thread(service.closed.wait, 20)
-            return desk.metrics.text(service.ready()).decode()
+            return calls.metrics.text(service.ready()).decode()
 
     service = MiniatureService()
     service.hold = True
@@ -390,16 +394,16 @@ def test_who_leaves_stops_the_model():
 
 def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
     async def tried(service):
-        async with at_desk(service, threads=1, waiting=0) as desk:
-            asking = {"history": (), "where": lambda: None, "desk": desk, "owner": None, "turn": "1"}
-            async with aclosing(talk("First?", **asking)) as first:
+        async with at_calls(service, threads=1, waiting=0) as calls:
+            asking = {"history": (), "where": lambda: None, "desk": calls, "owner": None, "turn": "1"}
+            async with aclosing(answer_turn("First?", **asking)) as first:
                 while not (await anext(first)).written:
                     pass
-                refused = [one async for one in talk("Second?", **asking)]
+                refused = [one async for one in answer_turn("Second?", **asking)]
                 assert "the server is busy; try again in a moment" in Seen(refused[-1].html).text
                 service.go.set()
                 assert [one async for one in first][-1].answer
-            metrics = desk.metrics.text(service.ready()).decode()
+            metrics = calls.metrics.text(service.ready()).decode()
             assert 'twin_answers_total{outcome="answered"} 1.0' in metrics
             assert 'twin_answers_total{outcome="failed"} 1.0' in metrics
             assert "twin_tokens_total" in metrics
@@ -412,8 +416,8 @@ def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
 
 def test_an_answer_that_takes_too_long_is_told_on_the_page():
     async def tried(service):
-        async with at_desk(service, answer_seconds=0.2) as desk:
-            steps = talk("How?", history=(), where=lambda: None, desk=desk, owner=None, turn="1")
+        async with at_calls(service, answer_seconds=0.2) as calls:
+            steps = answer_turn("How?", history=(), where=lambda: None, calls=calls, owner=None, turn="1")
             return [one async for one in steps][-1].html
 
     service = MiniatureService()
@@ -424,9 +428,9 @@ def test_an_answer_that_takes_too_long_is_told_on_the_page():
 
 def test_a_server_that_is_being_stopped_takes_no_question_of_the_page():
     async def tried(service):
-        async with at_desk(service) as desk:
-            assert await asyncio.to_thread(desk.workers.close, 5)
-            steps = talk("How?", history=(), where=lambda: None, desk=desk, owner=None, turn="1")
+        async with at_calls(service) as calls:
+            assert await asyncio.to_thread(calls.workers.close, 5)
+            steps = answer_turn("How?", history=(), where=lambda: None, calls=calls, owner=None, turn="1")
             return [one async for one in steps][-1].html
 
     service = MiniatureService()

@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 
+from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.evaluation.measures import MEASURES, Estimate
+from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
 from llm_engineering.inference.evaluation.threshold import Cut
 from llm_engineering.inference.retrieval.retrieve import open_index

@@ -38,7 +38,7 @@ def ask(tracer, question, answer="So it is."):
         facts["prompt"] = [{"role": "user", "content": "First line\nSecond line [bold]"}]
         facts["usage"] = {"prompt_tokens": 12}
     trace.finish(question=question, answer=answer, outcome="answered")
-    assert tracer._outbox.flush(60)
+    assert tracer._writer.flush(60)
     return trace.id
 
 
@@ -79,7 +79,7 @@ def test_what_a_stranger_asked_does_not_steer_the_terminal(tracer):
     with pytest.raises(ValueError, match="clear"), trace.stage("answer", prompt=[f"line\n{evil}"], **{evil: evil}):
         raise ValueError(evil)
     trace.finish(question=evil, answer=evil, outcome=evil)
-    assert tracer._outbox.flush(60)
+    assert tracer._writer.flush(60)
     for shown in (run(traces), run(traces, "--id", trace.id)):
         assert "clear \\x1b[2J" in shown.output
         assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown.output)
@@ -95,7 +95,7 @@ def test_a_failed_stage_is_shown(tracer):
     with pytest.raises(ValueError, match="red"), trace.stage("answer"):
         raise ValueError("red [alert]")
     trace.finish()
-    assert tracer._outbox.flush(60)
+    assert tracer._writer.flush(60)
     assert "ValueError: red [alert]" in run(traces, "--id", trace.id).output
 
 

@@ -52,11 +52,11 @@ def crawl(port: int, warehouse_file: Path, hosts: tuple[str, ...], *, pages: int
     """Raises RuntimeError when a page is missing afterwards: a fast crawl that loses pages is no figure."""
     warehouse, ledger = build_warehouse(f"sqlite:///{warehouse_file}")
     try:
-        with reaching() as reach:
+        with reaching() as context:
             began = time.perf_counter()
             crawl_author(
                 AuthorConfig(name="Bench", links=links_to(port, pages, hosts)),
-                reach=reach,
+                context=context,
                 warehouse=warehouse,
                 ledger=ledger,
                 concurrency=concurrency,

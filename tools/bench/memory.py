@@ -91,9 +91,9 @@ def both(folder: Path) -> dict:
     settings = Settings(_env_file=None, home=folder / "home", warehouse="", vectors="", embedder="hashing")
     author = AuthorConfig(name="Bench", links=[{"local_files": str(folder / "texts")}])
     config = EtlConfig(authors=(author,))
-    with open_platform(settings) as twin, twin.reach(config) as reach:
+    with open_platform(settings) as twin, twin.fetch_context(config) as context:
         crawl = crawl_author(
-            author, reach=reach, warehouse=twin.warehouse, ledger=twin.ledger, concurrency=4, min_success_rate=1.0
+            author, context=context, warehouse=twin.warehouse, ledger=twin.ledger, concurrency=4, min_success_rate=1.0
         )
         features = build_features(
             warehouse=twin.warehouse, embedder=build_embedder(settings), vectors=twin.vectors, config=FeatureConfig()

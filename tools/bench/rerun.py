@@ -61,10 +61,10 @@ def measure(*, pages: int = PAGES, embedder: Embedder | None = None) -> Benchmar
 
 def run(settings: Settings, port: int, pages: int, embedder: Embedder) -> Run:
     began = time.perf_counter()
-    with open_platform(settings) as twin, reaching() as reach:
+    with open_platform(settings) as twin, reaching() as context:
         crawl = crawl_author(
             AuthorConfig(name="Bench", links=links_to(port, pages)),
-            reach=reach,
+            context=context,
             warehouse=twin.warehouse,
             ledger=twin.ledger,
             concurrency=FetchConfig().concurrency,

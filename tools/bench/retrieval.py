@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from llm_engineering.domain.answers import Understood
+from llm_engineering.domain.answers import ParsedQuestion
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.ids import content_hash, stable_id
@@ -74,7 +74,7 @@ def _times(asked: Sequence[str], reader: VectorReader, embedder) -> tuple[list[f
     def ask(question: str):
         where = Where(author_id=_author(len(question)).id)
         return find_passages(
-            Understood(queries=(question,), where=where), embedder=embedder, reader=reader, config=config
+            ParsedQuestion(queries=(question,), where=where), embedder=embedder, reader=reader, config=config
         )
 
     for question in asked[:10]:
@@ -95,7 +95,7 @@ def _rerank_times(asked: Sequence[str], reader: VectorReader, embedder) -> list[
     spent = []
     for question in asked:
         found = find_passages(
-            Understood(queries=(question,)), embedder=embedder, reader=reader, reranker=reranker, config=config
+            ParsedQuestion(queries=(question,)), embedder=embedder, reader=reader, reranker=reranker, config=config
         )
         spent.append(1000 * found.facts["seconds_reranking"])
     return spent[2:]

@@ -158,11 +158,11 @@ def questions(count: int) -> list[str]:
 
 def asked_directly(settings: Settings) -> tuple[float, float]:
     """Median seconds of an answer with tracing, and how much less it takes without."""
-    from llm_engineering.serving.answer_service import TwinService
+    from llm_engineering.serving.answer_service import AnswerService
 
     quiet = settings.model_copy(update={"tracing": "off"})
     with open_platform(settings) as traced, open_platform(quiet) as untraced:
-        both = [TwinService(platform, ANSWERS_ALWAYS) for platform in (traced, untraced)]
+        both = [AnswerService(platform, ANSWERS_ALWAYS) for platform in (traced, untraced)]
         for service in both:
             service.load()
         seconds: tuple[list[float], list[float]] = ([], [])

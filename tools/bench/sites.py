@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from llm_engineering.features.config import FetchConfig
 
 if TYPE_CHECKING:
-    from llm_engineering.domain.ports import Reach
+    from llm_engineering.domain.ports import FetchContext
 
 HOSTS = tuple(f"site{number}.example" for number in range(10))
 WORDS = (
@@ -46,16 +46,16 @@ def links_to(port: int, pages: int, hosts: tuple[str, ...] = HOSTS) -> list[str]
 
 
 @contextmanager
-def reaching() -> Iterator["Reach"]:
+def reaching() -> Iterator["FetchContext"]:
     """The real fetcher with the defaults of a config, for which every name is here."""
-    from llm_engineering.domain.ports import Reach
+    from llm_engineering.domain.ports import FetchContext
     from llm_engineering.infrastructure.fetchers.git import GitRepositories
     from llm_engineering.infrastructure.fetchers.http import HttpFetcher
 
     config = FetchConfig(allow_hosts=HOSTS).model_dump(exclude={"concurrency"})
     fetcher = HttpFetcher(**config, resolve=lambda host, port: ["127.0.0.1"])
     try:
-        yield Reach(fetch=fetcher, browser=_no_browser, repositories=GitRepositories(timeout=1, max_bytes=1))
+        yield FetchContext(fetch=fetcher, browser=_no_browser, repositories=GitRepositories(timeout=1, max_bytes=1))
     finally:
         fetcher.close()
 

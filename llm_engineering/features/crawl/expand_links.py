@@ -10,7 +10,7 @@ from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.sources import Source, source_for, source_named
 
@@ -27,7 +27,7 @@ class Task(NamedTuple):
     found_in: str = ""  # the line whose list named it
 
 
-class Trouble(NamedTuple):
+class UnreadableLink(NamedTuple):
     """A config line, or a link a feed named, that is no link to read. `link` is its key in the ledger."""
 
     link: str
@@ -35,7 +35,7 @@ class Trouble(NamedTuple):
     error: SourceError
 
 
-class Looked(NamedTuple):
+class ListRead(NamedTuple):
     """A place that lists links was read to its end; an earlier trouble with it is over."""
 
     link: str
@@ -43,8 +43,12 @@ class Looked(NamedTuple):
 
 
 def tasks(
-    author: AuthorConfig, *, reach: Reach, sources: Sequence[Source], known: Callable[[], Iterable[LedgerEntry]]
-) -> Iterator[Task | Trouble | Looked]:
+    author: AuthorConfig,
+    *,
+    context: FetchContext,
+    sources: Sequence[Source],
+    known: Callable[[], Iterable[LedgerEntry]],
+) -> Iterator[Task | UnreadableLink | ListRead]:
     """In the order of the config, lazily. Only digests of the links are kept, so a million links fit.
 
     Last come the links that a list once named and names no more, out of the `known`: somebody has to notice that they
@@ -54,7 +58,7 @@ def tasks(
     two sets of options.
     """
     _check(author, sources)
-    return _once(_every(author, reach, sources, known))
+    return _without_repeats(_all_tasks(author, context, sources, known))
 
 
 def _check(author: AuthorConfig, sources: Sequence[Source]) -> None:
@@ -83,10 +87,10 @@ def _identity(spec: LinkSpec, sources: Sequence[Source]) -> tuple[str | None, st
         return spec.source, spec.address
 
 
-def _once(items: Iterator[Task | Trouble | Looked]) -> Iterator[Task | Trouble | Looked]:
+def _without_repeats(items: Iterator[Task | UnreadableLink | ListRead]) -> Iterator[Task | UnreadableLink | ListRead]:
     seen: set[int] = set()
     for item in items:
-        if not isinstance(item, Looked):
+        if not isinstance(item, ListRead):
             digest = int(content_hash(item.link)[:16], 16)
             if digest in seen:
                 continue
@@ -94,13 +98,13 @@ def _once(items: Iterator[Task | Trouble | Looked]) -> Iterator[Task | Trouble |
         yield item
 
 
-def _every(
-    author: AuthorConfig, reach: Reach, sources: Sequence[Source], known: Callable[[], Iterable[LedgerEntry]]
-) -> Iterator[Task | Trouble | Looked]:
+def _all_tasks(
+    author: AuthorConfig, context: FetchContext, sources: Sequence[Source], known: Callable[[], Iterable[LedgerEntry]]
+) -> Iterator[Task | UnreadableLink | ListRead]:
     read_whole: dict[str, tuple[Source, Mapping[str, JsonValue]]] = {}
     for spec in author.links:
-        for item in _expand(spec, reach, sources):
-            if isinstance(item, Looked) and LIMIT not in spec.options:
+        for item in _expand(spec, context, sources):
+            if isinstance(item, ListRead) and LIMIT not in spec.options:
                 source = source_named(item.source, sources)
                 if not source.forgets:
                     read_whole[item.link] = source, spec.options
@@ -111,7 +115,9 @@ def _every(
                 yield Task(entry.link, entry.url, *read_whole[entry.found_in], entry.found_in)
 
 
-def _expand(spec: LinkSpec, reach: Reach, sources: Sequence[Source]) -> Iterator[Task | Trouble | Looked]:
+def _expand(
+    spec: LinkSpec, context: FetchContext, sources: Sequence[Source]
+) -> Iterator[Task | UnreadableLink | ListRead]:
     if spec.source is None:
         yield _plain(spec.address, sources)
         return
@@ -122,29 +128,31 @@ def _expand(spec: LinkSpec, reach: Reach, sources: Sequence[Source]) -> Iterator
         return
     key, found = f"{source.name}:{spec.address}", 0
     try:
-        for url in islice(source.discover(spec.address, reach), spec.options.get(LIMIT)):
+        for url in islice(source.discover(spec.address, context), spec.options.get(LIMIT)):
             found += 1
             yield _named(url, source, options, found_in=key)
         if not found:
             raise SourceError(key, Reason.EMPTY, "no links found here; is the address right?", retry=True)
-        yield Looked(key, source.name)
+        yield ListRead(key, source.name)
     except SourceError as error:
-        yield Trouble(key, source.name, error)
+        yield UnreadableLink(key, source.name, error)
 
 
-def _plain(address: str, sources: Sequence[Source]) -> Task | Trouble:
+def _plain(address: str, sources: Sequence[Source]) -> Task | UnreadableLink:
     try:
         link = canonical_link(address)
         source = source_for(link, sources)
         return Task(source.canonical(link), address.strip(), source)
     except SourceError as error:
-        return Trouble(error.link, "", error)
+        return UnreadableLink(error.link, "", error)
 
 
-def _named(address: str, source: Source, options: Mapping[str, JsonValue], *, found_in: str = "") -> Task | Trouble:
+def _named(
+    address: str, source: Source, options: Mapping[str, JsonValue], *, found_in: str = ""
+) -> Task | UnreadableLink:
     try:
         if source.link_of:
             return Task(source.link_of(address, options), address, source, options)
         return Task(source.canonical(canonical_link(address)), address.strip(), source, options, found_in)
     except SourceError as error:
-        return Trouble(error.link, source.name, error)
+        return UnreadableLink(error.link, source.name, error)

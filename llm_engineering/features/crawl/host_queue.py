@@ -18,7 +18,7 @@ class Assignment(NamedTuple):
         return host_of(self.task.link)
 
 
-class Lanes:
+class HostQueue:
     """Links between the one who finds them and those who read them; at most `limit` at a time.
 
     `take` gives one of the host with the fewest in flight, the longest waiting first. Safe between threads.

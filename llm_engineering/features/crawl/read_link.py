@@ -10,7 +10,7 @@ from llm_engineering.domain.documents import Author, Document
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Browser, Fetched, Fetcher, Reach
+from llm_engineering.domain.ports import Browser, FetchContext, Fetched, Fetcher
 from llm_engineering.features.crawl.expand_links import Task
 from llm_engineering.features.sources import Page, Skipped, Target
 
@@ -32,11 +32,11 @@ class Delivery:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def read(task: Task, target: Target, *, author: Author, reach: Reach) -> Iterator[Delivery]:
+def read(task: Task, target: Target, *, author: Author, context: FetchContext) -> Iterator[Delivery]:
     """Everything the link gives, in batches of bounded size. Expected trouble is delivered, a bug is raised."""
     delivery, characters, found = Delivery(task), 0, 0
     try:
-        for item in task.source.crawl(target, reach):
+        for item in task.source.crawl(target, context):
             if isinstance(item, Skipped):
                 delivery.skipped[item.why] += item.count
                 continue
@@ -107,11 +107,11 @@ def _nothing(skipped: Mapping[str, int]) -> str:
 class Traffic:
     """Counts what came over the network, and keeps a refused login from being tried for every link."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, context: FetchContext) -> None:
         self.bodies = self.bytes = 0
         self._lock = Lock()
-        self._open = reach.browser
-        self.reach = replace(reach, fetch=_CountedFetcher(reach.fetch, self.add), browser=self._browser)
+        self._open = context.browser
+        self.context = replace(context, fetch=_CountedFetcher(context.fetch, self.add), browser=self._browser)
         self._logins = _Logins()
 
     def add(self, answer: Fetched) -> Fetched:

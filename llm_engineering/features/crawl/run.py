@@ -11,13 +11,13 @@ from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import SourceError, TooFewRead
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
-from llm_engineering.domain.ports import Ledger, Reach, Warehouse
+from llm_engineering.domain.ports import FetchContext, Ledger, Warehouse
 from llm_engineering.domain.runs import MAX_FAILURES, CrawlReport, Failure
 from llm_engineering.features.config import AuthorConfig
-from llm_engineering.features.crawl.expand_links import Looked, Task, Trouble, tasks
+from llm_engineering.features.crawl.expand_links import ListRead, Task, UnreadableLink, tasks
 from llm_engineering.features.crawl.host_queue import Assignment
 from llm_engineering.features.crawl.read_link import Delivery, Traffic, read
-from llm_engineering.features.crawl.threads import Crew
+from llm_engineering.features.crawl.threads import CrawlThreads
 from llm_engineering.features.sources import SOURCES, Source, Target
 
 GOOD = (Outcome.READ, Outcome.UNCHANGED, Outcome.GONE)
@@ -41,7 +41,7 @@ def now() -> datetime:
 def crawl_author(
     author: AuthorConfig,
     *,
-    reach: Reach,
+    context: FetchContext,
     warehouse: Warehouse,
     ledger: Ledger,
     concurrency: int,
@@ -63,11 +63,11 @@ def crawl_author(
     was read or there was no link at all; ConfigError before anything is asked; StoreUnavailable at once. The stores
     are only written on the calling thread.
     """
-    name, traffic = Author(name=author.name), Traffic(reach)
+    name, traffic = Author(name=author.name), Traffic(context)
     known = partial(ledger.entries, author_id=name.id)
-    found = tasks(author, reach=traffic.reach, sources=sources, known=known)
+    found = tasks(author, context=traffic.context, sources=sources, known=known)
     fingerprint = content_hash(author.model_dump_json(), "revalidate" if revalidate else "full")
-    run = _Run(
+    run = _CrawlRun(
         name,
         warehouse,
         ledger,
@@ -79,16 +79,16 @@ def crawl_author(
     )
 
     def deliver(one: Assignment):
-        return read(one.task, one.target, author=name, reach=traffic.reach)
+        return read(one.task, one.target, author=name, context=traffic.context)
 
-    with Crew(found, deliver, concurrency=concurrency, stop=stop) as crew:
+    with CrawlThreads(found, deliver, concurrency=concurrency, stop=stop) as threads:
         try:
-            run.hear(crew)
+            run.hear(threads)
         except KeyboardInterrupt:
             run.write()  # what was in flight is asked again by the next run
             raise
     report = run.report(traffic)
-    if crew.stopped:
+    if threads.stopped:
         return report.model_copy(update={"red": "stopped before the end; run again and it goes on from here"})
     ledger.finish(name.id, fingerprint)
     if red := _too_few(report, min_success_rate):
@@ -140,7 +140,7 @@ class _Progress:
 
 
 @dataclass
-class _Run:
+class _CrawlRun:
     """What one run knows and has counted; lives on one thread."""
 
     author: Author
@@ -161,24 +161,24 @@ class _Run:
         self.in_flight: dict[str, _Progress] = {}
         self.unwritten: list[LedgerEntry] = []
 
-    def hear(self, crew: Crew) -> None:
-        for event in crew.events():
+    def hear(self, threads: CrawlThreads) -> None:
+        for event in threads.events():
             match event:
                 case Task():
-                    self.consider(event, crew)
-                case Trouble():
+                    self.consider(event, threads)
+                case UnreadableLink():
                     self.lost(event.link, event.link, event.source, self.ledger.entry(event.link), event.error)
-                    crew.skip()
-                case Looked():
-                    self.looked(event)
-                    crew.skip()
+                    threads.skip()
+                case ListRead():
+                    self.list_read(event)
+                    threads.skip()
                 case Delivery():
                     self.store(event)
-            if len(self.unwritten) >= LEDGER_BATCH or crew.quiet:
+            if len(self.unwritten) >= LEDGER_BATCH or threads.quiet:
                 self.write()
         self.write()
 
-    def consider(self, task: Task, crew: Crew) -> None:
+    def consider(self, task: Task, threads: CrawlThreads) -> None:
         """Ask the link, unless this run has, somebody else does, or it is dead."""
         prior = self.ledger.entry(task.link)
         self.by_source[task.source.name] += 1
@@ -192,9 +192,9 @@ class _Run:
             self.failed(task.link, SourceError(task.link, prior.reason, detail.lstrip("; "), retry=False))
         else:
             self.in_flight[task.link] = _Progress(prior)
-            crew.go(Assignment(task, self.target(task, prior)))
+            threads.go(Assignment(task, self.target(task, prior)))
             return
-        crew.skip()
+        threads.skip()
 
     def rests(self, prior: LedgerEntry) -> bool:
         if self.retry_failed or prior.outcome != Outcome.DEAD or prior.reason in OURS:
@@ -257,7 +257,7 @@ class _Run:
         self.counts["documents_deleted"] += removed
         return removed
 
-    def looked(self, event: Looked) -> None:
+    def list_read(self, event: ListRead) -> None:
         """A feed or handle that failed before can be read again: it is no dead letter any more."""
         prior = self.ledger.entry(event.link)
         if prior and prior.outcome not in GOOD:

@@ -48,7 +48,7 @@ def build_features(
     spec = IndexSpec(embedding=embedder.spec, chunking=config.chunking)
     limit = token_limit(config.chunking, embedder)
     with vectors.writer(spec, rebuild=rebuild) as writer:
-        run = _Run(
+        run = _IndexRun(
             warehouse=warehouse,
             embedder=embedder,
             writer=writer,
@@ -118,7 +118,7 @@ class _Counts:
 
 
 @dataclass(kw_only=True)
-class _Run:
+class _IndexRun:
     """One pass over the change feed. `buffer` holds what each document is to become, by id."""
 
     warehouse: Warehouse

@@ -4,7 +4,7 @@ import base64
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.domain.ports import FetchContext, Fetched
 from llm_engineering.features.reading.walls import Seen, Wall, wall_of
 from llm_engineering.features.source import Page, Target
 
@@ -13,24 +13,24 @@ _PDF = b"%PDF-"
 _SHARE_OF_NUL = 1_000  # one NUL in so many characters is no text any more
 
 
-def read_page(target: Target, reach: Reach) -> Page:
+def read_page(target: Target, context: FetchContext) -> Page:
     """The page over HTTP; through the browser when it is empty until its scripts run.
 
     Raises SourceError for anything that is not the page itself (a wall is never returned), and NotModified.
     """
-    fetched = reach.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
+    fetched = context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
     page, wall = judge(fetched, target)
     if wall is None:
         return page
     if wall.reason is Reason.NEEDS_JAVASCRIPT:
-        return read_in_browser(target, reach, wall.reason, wall.detail)
+        return read_in_browser(target, context, wall.reason, wall.detail)
     raise refused(target, wall)
 
 
-def read_in_browser(target: Target, reach: Reach, reason: Reason, why: str) -> Page:
+def read_in_browser(target: Target, context: FetchContext, reason: Reason, why: str) -> Page:
     """The last rung. `reason` and `why` say what was wrong with the rung before; they stay the reason for failing."""
     try:
-        fetched = reach.browser().get(target.url)
+        fetched = context.browser().get(target.url)
     except SourceError as error:
         detail = f"{why}; browser: {error.detail or error.reason}"
         raise SourceError(target.link, reason, detail, retry=error.retry) from error

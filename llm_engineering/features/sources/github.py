@@ -20,7 +20,7 @@ from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link, host_of
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.reading.repository_files import RepositoryFile, licence_of, repository_files
 from llm_engineering.features.source import Page, Skipped, Source, Target
 
@@ -74,7 +74,7 @@ def canonical(link: str) -> str:
     return f"{scheme}://{'/'.join(words)}"
 
 
-def discover(address: str, reach: Reach) -> Iterator[str]:
+def discover(address: str, context: FetchContext) -> Iterator[str]:
     """An owner's public repositories, forks and archived ones left out; any other address is one repository."""
     if scp := _SCP.fullmatch(address):
         yield f"https://{HOST}/{scp[1]}"
@@ -88,29 +88,29 @@ def discover(address: str, reach: Reach) -> Iterator[str]:
         link = canonical_link(address)
         owner = urlsplit(link).path.strip("/")
         if host_of(link) == HOST and _OWNER.fullmatch(owner):
-            yield from _repositories(owner, reach)
+            yield from _repositories(owner, context)
         else:
             yield address
     elif _REPOSITORY.fullmatch(address):
         yield f"https://{HOST}/{address}"
     elif _OWNER.fullmatch(address.removeprefix("@")):
-        yield from _repositories(address.removeprefix("@"), reach)
+        yield from _repositories(address.removeprefix("@"), context)
     else:
         detail = "write OWNER, OWNER/REPO, a folder, or the address of a repository"
         raise SourceError(address, Reason.BAD_LINK, detail, retry=False)
 
 
-def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
+def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
     place = place_of(target.link, target.options)
     branch = {"branch": place.branch} if place.branch else {}
     options = f"+{content_hash(repr(sorted(target.options.items())))[:8]}" if target.options else ""
-    if target.etag and target.etag == reach.repositories.head(place.clone, **branch) + options:
+    if target.etag and target.etag == context.repositories.head(place.clone, **branch) + options:
         raise NotModified(target.link)
-    with reach.repositories.checkout(place.clone, **branch) as checkout:
+    with context.repositories.checkout(place.clone, **branch) as checkout:
         if place.below and not (checkout.path / place.below).exists():
             raise SourceError(target.link, Reason.NOT_FOUND, f"no {place.below} in this repository", retry=False)
         meta = {"repository": place.name, "commit": checkout.commit, "licence": licence_of(checkout.path)}
-        for one in repository_files(checkout.path, below=place.below, max_bytes=_limit(target, reach)):
+        for one in repository_files(checkout.path, below=place.below, max_bytes=_limit(target, context)):
             if isinstance(one, Skipped):
                 yield one
             elif not _wanted(one.path, target):
@@ -167,16 +167,16 @@ def _patterns(target: Target, option: str) -> list[str]:
     raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
 
 
-def _limit(target: Target, reach: Reach) -> int | None:
+def _limit(target: Target, context: FetchContext) -> int | None:
     limit = target.options.get("max_file_bytes")
-    return limit if isinstance(limit, int) else reach.max_file_bytes
+    return limit if isinstance(limit, int) else context.max_file_bytes
 
 
-def _repositories(owner: str, reach: Reach) -> Iterator[str]:
+def _repositories(owner: str, context: FetchContext) -> Iterator[str]:
     page = 1
     while True:
         url = API.format(owner=owner, size=PAGE_SIZE, page=page)
-        answer = reach.fetch.get(url, accept=("application/json",))
+        answer = context.fetch.get(url, accept=("application/json",))
         try:
             listed = json.loads(answer.text)
             found = [(one["html_url"], one["fork"] or one["archived"] or one.get("disabled")) for one in listed]

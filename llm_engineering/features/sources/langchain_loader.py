@@ -15,7 +15,7 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.source import Page, Source, Target
 
 MODULE = "langchain_community.document_loaders"
@@ -30,7 +30,7 @@ def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
     return f"langchain:{name}#{content_hash(repr(sorted(options.items())))[:12]}"
 
 
-def crawl(target: Target, reach: Reach) -> Iterator[Page]:
+def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
     loader = _loader(target)
     times: dict[str, int] = {}
     for document in _documents(target, loader):

@@ -15,7 +15,7 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.domain.ports import FetchContext, Fetched
 from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
 from llm_engineering.features.reading.archive import Untrustworthy, open_archive
 from llm_engineering.features.reading.linkedin_export import BadRow, pages
@@ -38,14 +38,14 @@ _POST = re.compile(rf"class=[\"'][^\"']*\b({'|'.join(POST_MARKS)})", re.IGNORECA
 _AROUND = ("//p[@class='created' or @class='published']",)  # the export's own lines above an article
 
 
-def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
+def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
     if target.link.startswith("file:"):
         yield from _export(target)
     elif not urlsplit(target.link).path.startswith(READABLE):
         detail = "of LinkedIn only /posts/, /pulse/ and /feed/update/ links can be read, and the data export"
         raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
     else:
-        yield _post(target, reach)
+        yield _post(target, context)
 
 
 def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
@@ -73,14 +73,14 @@ def _export(target: Target) -> Iterator[Page | Skipped]:
         raise SourceError(target.link, Reason.BAD_ARCHIVE, str(error), retry=False) from None
 
 
-def _post(target: Target, reach: Reach) -> Page:
-    credentials = reach.credentials("linkedin")
+def _post(target: Target, context: FetchContext) -> Page:
+    credentials = context.credentials("linkedin")
     if credentials is None:
         detail = (
             "set TWIN_LINKEDIN_USERNAME and TWIN_LINKEDIN_PASSWORD, or import the data export: - linkedin: export.zip"
         )
         raise SourceError(target.link, Reason.MISSING_CREDENTIALS, detail, retry=False)
-    browser = reach.browser()
+    browser = context.browser()
     fetched = browser.get(target.url)
     if _is_wall(fetched):
         browser.login(LOGIN, dict(zip(FIELDS, credentials, strict=True)), SUBMIT)

@@ -19,7 +19,7 @@ from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.source import Page, Skipped, Source, Target
 
 MEDIA_TYPES = {
@@ -39,7 +39,7 @@ MAX_BYTES = 50_000_000  # of one file
 SETTLED = 2.0  # seconds: a file changed this recently may change again within its time stamp
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """Small, because a folder may hold a hundred thousand."""
 
     root: Path
@@ -52,7 +52,7 @@ class Found(NamedTuple):
         return self.root / self.name
 
 
-def crawl(target: Target, reach: Reach) -> Iterator[Page | Skipped]:
+def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
     path = path_of(target.link)
     include, exclude = _patterns(target, "include"), _patterns(target, "exclude")
     skipped: Counter[str] = Counter()
@@ -90,12 +90,12 @@ def path_of(link: str) -> Path:
     return Path(unquote(urlsplit(link).path))
 
 
-def _files(path: Path, link: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[Found]:
+def _files(path: Path, link: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[FoundFile]:
     """Every readable file at or below `path`, by name; never out of the root through a symbolic link."""
     if path.is_dir():
         yield from _below(path, path.resolve(), "", skipped, refused)
     elif path.is_file():
-        yield _found(path.parent, path.name)
+        yield _found_file(path.parent, path.name)
     elif glob.has_magic(str(path)):
         matches = sorted(_matching(path))
         if not matches:
@@ -104,7 +104,7 @@ def _files(path: Path, link: str, skipped: Counter[str], refused: list[OSError])
             if match.is_symlink():
                 skipped["symlink"] += 1
             elif match.is_file():
-                yield _found(match.parent, match.name)
+                yield _found_file(match.parent, match.name)
     else:
         raise SourceError(link, Reason.MISSING_FILE, f"there is no {path}", retry=False)
 
@@ -114,7 +114,7 @@ def _matching(pattern: Path) -> Iterator[Path]:
     return fixed.glob(str(pattern.relative_to(fixed)))
 
 
-def _below(root: Path, folder: Path, above: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[Found]:
+def _below(root: Path, folder: Path, above: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[FoundFile]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -131,17 +131,17 @@ def _below(root: Path, folder: Path, above: str, skipped: Counter[str], refused:
             yield from _below(root, folder / entry.name, f"{name}/", skipped, refused)
         elif entry.is_file():
             status = entry.stat()
-            yield Found(root, name, status.st_size, status.st_mtime_ns)
+            yield FoundFile(root, name, status.st_size, status.st_mtime_ns)
         else:
             skipped["no regular file"] += 1
 
 
-def _found(root: Path, name: str) -> Found:
+def _found_file(root: Path, name: str) -> FoundFile:
     status = (root / name).stat()
-    return Found(root, name, status.st_size, status.st_mtime_ns)
+    return FoundFile(root, name, status.st_size, status.st_mtime_ns)
 
 
-def _wanted(one: Found, include: tuple[str, ...], exclude: tuple[str, ...], skipped: Counter[str]) -> bool:
+def _wanted(one: FoundFile, include: tuple[str, ...], exclude: tuple[str, ...], skipped: Counter[str]) -> bool:
     if PurePath(one.name).suffix.lower() not in MEDIA_TYPES:
         skipped["other type"] += 1
     elif one.size > MAX_BYTES:
@@ -168,7 +168,7 @@ def _patterns(target: Target, option: str) -> tuple[str, ...]:
     raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
 
 
-def _fingerprint(files: list[Found], options: Mapping[str, JsonValue]) -> str | None:
+def _fingerprint(files: list[FoundFile], options: Mapping[str, JsonValue]) -> str | None:
     """Of names, sizes and times; None while a file is so fresh that another edit could keep all three."""
     if any(time.time() - one.changed / 1e9 < SETTLED for one in files):
         return None
@@ -176,7 +176,7 @@ def _fingerprint(files: list[Found], options: Mapping[str, JsonValue]) -> str | 
     return content_hash(repr(sorted(options.items())), *parts)
 
 
-def _page(one: Found, etag: str | None) -> Page | str:
+def _page(one: FoundFile, etag: str | None) -> Page | str:
     """Or why there is none."""
     data = one.path.read_bytes()
     uri, suffix = one.path.as_uri(), one.path.suffix.lower()

@@ -16,7 +16,7 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import host_of, is_host
-from llm_engineering.domain.ports import Fetcher, Reach
+from llm_engineering.domain.ports import FetchContext, Fetcher
 from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
 from llm_engineering.features.cleaning.page import parse_date
 from llm_engineering.features.reading.feeds import ACCEPT, feed_entries, unpacked
@@ -60,13 +60,13 @@ def canonical(link: str) -> str:
     return f"https://{HOST}/p/{story}" if story and is_host(link, HOST) else link
 
 
-def discover(address: str, reach: Reach) -> Iterator[str]:
+def discover(address: str, context: FetchContext) -> Iterator[str]:
     """The latest stories of `@handle`, a publication's name, or a domain of their own; a story's link stays itself."""
     if post_id(address) and "://" in address:
         yield address.strip()
         return
     feed = feed_of(address)
-    stories = _read_feed(feed, reach)
+    stories = _read_feed(feed, context)
     if not stories:
         raise SourceError(feed, Reason.EMPTY, "no stories there; is the handle right?", retry=True)
     yield from (story.url for story in stories.values())
@@ -89,14 +89,14 @@ def feed_of(address: str) -> str:
     return f"{site}/feed"
 
 
-def crawl(target: Target, reach: Reach) -> Iterator[Page]:
+def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
     """One story. Raises SourceError with the reason of each rung; the last rung's decides."""
     tried: list[str] = []
-    if page := _from_feed(target, reach, tried):
+    if page := _from_feed(target, context, tried):
         yield page
         return
     try:
-        page, wall = judge(reach.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified), target)
+        page, wall = judge(context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified), target)
         if wall is None:
             yield page
             return
@@ -106,17 +106,17 @@ def crawl(target: Target, reach: Reach) -> Iterator[Page]:
     tried.append(f"page: {detail}")
     if reason in (Reason.PAYWALL, Reason.NOT_FOUND, Reason.ROBOTS, Reason.BLOCKED_ADDRESS):  # a browser sees no more
         raise SourceError(target.link, reason, "; ".join(tried), retry=retry)
-    yield read_in_browser(target, reach, reason, "; ".join(tried))
+    yield read_in_browser(target, context, reason, "; ".join(tried))
 
 
-def _from_feed(target: Target, reach: Reach, tried: list[str]) -> Page | None:
+def _from_feed(target: Target, context: FetchContext, tried: list[str]) -> Page | None:
     story_id = post_id(target.url)
     feed = _feed_for(target.url)
     if not story_id or not feed:
         tried.append("feed: the link names no author")
         return None
     try:
-        story = _read_feed(feed, reach).get(story_id)
+        story = _read_feed(feed, context).get(story_id)
     except SourceError as error:
         tried.append(f"feed: {error.detail or error.reason}")
         return None
@@ -144,21 +144,21 @@ def _feed_for(url: str) -> str:
     return feed_of(url)
 
 
-def _read_feed(url: str, reach: Reach) -> dict[str, _Story]:
+def _read_feed(url: str, context: FetchContext) -> dict[str, _Story]:
     """Post id -> story. A feed that failed fails again without being asked again."""
     with _feeds_lock:
-        known = _feeds.setdefault(reach.fetch, {})
+        known = _feeds.setdefault(context.fetch, {})
         if url not in known:
-            known[url] = _ask_feed(url, reach)
+            known[url] = _ask_feed(url, context)
         answer = known[url]
     if isinstance(answer, SourceError):
         raise SourceError(answer.link, answer.reason, answer.detail, retry=answer.retry)
     return answer
 
 
-def _ask_feed(url: str, reach: Reach) -> dict[str, _Story] | SourceError:
+def _ask_feed(url: str, context: FetchContext) -> dict[str, _Story] | SourceError:
     try:
-        answer = reach.fetch.get(url, accept=ACCEPT)
+        answer = context.fetch.get(url, accept=ACCEPT)
         entries = feed_entries(unpacked(answer), url)
     except SourceError as error:
         return error

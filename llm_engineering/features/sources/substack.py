@@ -9,7 +9,7 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import is_host
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
 from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.reading.pages import read_page
@@ -29,9 +29,9 @@ _AROUND = (
 )
 
 
-def crawl(target: Target, reach: Reach) -> Iterator[Page]:
+def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
     """The post's page. Posts for paying subscribers raise SourceError(PAYWALL): only their beginning is public."""
-    yield read_page(target, reach)
+    yield read_page(target, context)
 
 
 def clean(body: str, media_type: str) -> Cleaned:
@@ -43,7 +43,7 @@ def canonical(link: str) -> str:
     return _COMMENTS.sub(r"\1", link)
 
 
-def discover(address: str, reach: Reach) -> Iterator[str]:
+def discover(address: str, context: FetchContext) -> Iterator[str]:
     """All posts of `ann`, `@ann`, `ann.substack.com` or a newsletter's own domain; a post's link stays what it is.
 
     Asks the archive, then (when there is none) the feed, then the sitemap. Raises SourceError with all three reasons.
@@ -56,7 +56,7 @@ def discover(address: str, reach: Reach) -> Iterator[str]:
     for rung in (_archive, _feed, _sitemap):
         found = False
         try:
-            for link in rung(site, reach):
+            for link in rung(site, context):
                 found = True
                 yield link
         except SourceError as error:
@@ -82,20 +82,20 @@ def site_of(address: str) -> str:
     return f"https://{name}"
 
 
-def _archive(site: str, reach: Reach) -> Iterator[str]:
+def _archive(site: str, context: FetchContext) -> Iterator[str]:
     """The public archive, newest first, until a page brings nothing new."""
     seen: set[str] = set()
     for number in range(MAX_PAGES):
         url = f"{site}/api/v1/archive?sort=new&search=&offset={number * PAGE}&limit={PAGE}"
-        new = [link for link in _archive_page(url, reach) if link not in seen]
+        new = [link for link in _archive_page(url, context) if link not in seen]
         if not new:
             return
         yield from new
         seen.update(new)
 
 
-def _archive_page(url: str, reach: Reach) -> list[str]:
-    answer = reach.fetch.get(url, accept=("application/json", "text/"))
+def _archive_page(url: str, context: FetchContext) -> list[str]:
+    answer = context.fetch.get(url, accept=("application/json", "text/"))
     try:
         posts = json.loads(answer.text)
     except (ValueError, RecursionError) as error:
@@ -106,12 +106,12 @@ def _archive_page(url: str, reach: Reach) -> list[str]:
     return [link for link in links if isinstance(link, str) and link.startswith("http")]
 
 
-def _feed(site: str, reach: Reach) -> Iterator[str]:
-    yield from links_at(f"{site}/feed", reach.fetch)
+def _feed(site: str, context: FetchContext) -> Iterator[str]:
+    yield from links_at(f"{site}/feed", context.fetch)
 
 
-def _sitemap(site: str, reach: Reach) -> Iterator[str]:
-    yield from (link for link in links_at(f"{site}/sitemap.xml", reach.fetch) if "/p/" in link)
+def _sitemap(site: str, context: FetchContext) -> Iterator[str]:
+    yield from (link for link in links_at(f"{site}/sitemap.xml", context.fetch) if "/p/" in link)
 
 
 SOURCE = Source(

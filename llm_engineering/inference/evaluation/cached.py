@@ -6,7 +6,7 @@ from llm_engineering.domain.chunks import Hit, Search, Where
 from llm_engineering.domain.ports import Reranker, VectorReader
 
 
-class SearchedOnce:
+class CachedReader:
     """A reader of an index that does not change: the same search of it gives the list that was found first."""
 
     def __init__(self, reader: VectorReader) -> None:
@@ -27,7 +27,7 @@ def _comparable(search: Search) -> Search:
     return search if search.vector and search.text else Search(vector=search.vector, text=search.text)
 
 
-class AskedOnce:
+class CachedReranker:
     """A re-ranker that reads each pair of question and passage once. Only for one whose score of a passage does not
     depend on the passages beside it, as late interaction and cross-encoders."""
 

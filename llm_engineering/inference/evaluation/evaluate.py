@@ -9,11 +9,12 @@ from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, VectorReader, VectorStore
+from llm_engineering.domain.statistics import difference, mean, relative_gain
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.evaluation.cached import AskedOnce, SearchedOnce
+from llm_engineering.inference.evaluation.cached import CachedReader, CachedReranker
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.golden import GoldenQuery, GoldenSet, golden_set, with_version
-from llm_engineering.inference.evaluation.measures import DEPTH, MEASURES, difference, mean, measure_one, relative_gain
+from llm_engineering.inference.evaluation.measures import DEPTH, MEASURES, measure_one
 from llm_engineering.inference.evaluation.questions import generated
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
 from llm_engineering.inference.retrieval.retrieve import rerank, search_all
@@ -56,10 +57,10 @@ def evaluate_retrieval(
     _fill(scratch, searched, embedder, on_progress)
     settings = settings_to_try(config.retrieval, list(rerankers))
     vectors = embedder.embed([query.text for query in golden.queries])
-    again = {name: AskedOnce(reranker) for name, reranker in rerankers.items()}
+    again = {name: CachedReranker(reranker) for name, reranker in rerankers.items()}
     asked = scratch.reader(IndexSpec(embedding=embedder.spec))
     try:
-        once = SearchedOnce(asked)
+        once = CachedReader(asked)
         values = {}
         for name, setting in settings.items():
             for filtered in (False, True):
@@ -133,7 +134,7 @@ def rank_all(
     golden: GoldenSet,
     vectors: Sequence[Sequence[float]],
     *,
-    reader: "VectorReader | SearchedOnce",
+    reader: "VectorReader | CachedReader",
     reranker: Reranker | None,
     config: RetrievalConfig,
     filtered: bool,

@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from llm_engineering.domain.noun import Noun
+from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.evaluation.measures import Estimate
 
 
 class Scores(Noun):

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from llm_engineering.domain.answers import Passage, Understood
+from llm_engineering.domain.answers import ParsedQuestion, Passage
 from llm_engineering.domain.chunks import Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, LLMTwinError
 from llm_engineering.domain.ports import Embedder, Reranker, VectorReader, VectorStore
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.retrieval.selection import blended, collapsed, diverse, fuse, reordered, within_budget
+from llm_engineering.inference.retrieval.fusion import blended, fuse, reordered
+from llm_engineering.inference.retrieval.selection import collapsed, diverse, within_budget
 
 MOST_PASSAGES = 50  # as domain/answers.py says of a question's limit
 NOTHING = -1.0  # the relevance when there is no hit at all
@@ -30,7 +31,7 @@ class Nearest(NamedTuple):
     relevance: float
 
 
-class Found(NamedTuple):
+class FoundPassages(NamedTuple):
     """`passages` are what the model may read; `hits` everything that was ranked, best first."""
 
     passages: tuple[Passage, ...]
@@ -67,14 +68,14 @@ def retrieve(
 
 
 def find_passages(
-    understood: Understood,
+    understood: ParsedQuestion,
     *,
     embedder: Embedder,
     reader: VectorReader,
     reranker: Reranker | None = None,
     config: RetrievalConfig,
     limit: int | None = None,
-) -> Found:
+) -> FoundPassages:
     """The passages to answer from, best first and numbered from 1, under the token budget.
 
     `limit` None: as configured. Raises BadQuestion when there is nothing to search for or the limit is out of range,
@@ -90,11 +91,11 @@ def find_passages(
     chosen = diverse(distinct, weight=config.mmr, count=wanted)
     passages = within_budget(chosen, budget=config.token_budget, count_tokens=embedder.count_tokens)
     facts = ranked.facts | {"distinct": len(distinct), "passages": len(passages)}
-    return Found(passages, ranked.hits, ranked.best_relevance, facts)
+    return FoundPassages(passages, ranked.hits, ranked.best_relevance, facts)
 
 
 def rank(
-    understood: Understood,
+    understood: ParsedQuestion,
     *,
     embedder: Embedder,
     reader: VectorReader,

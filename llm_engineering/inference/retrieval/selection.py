@@ -1,64 +1,21 @@
-"""From ranked hits to the few passages worth reading: pure functions over texts and scores."""
+"""From ranked hits to the few passages worth reading: repeats collapsed, diverse, and within the token budget."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from llm_engineering.domain.answers import Passage
-from llm_engineering.domain.chunks import Chunk, Hit
+from llm_engineering.domain.chunks import Hit
 
-RRF_K = 60  # Cormack et al., "Reciprocal Rank Fusion", SIGIR 2009
 SHINGLE = 3  # words
 _WORD = re.compile(r"\w+")
-
-
-def blended(dense: Sequence[Hit], bm25: Sequence[Hit], *, dense_weight: float, bm25_weight: float) -> list[Hit]:
-    """Cosine and BM25 (as a share of the best BM25 score of this question), weighted and added.
-
-    A hit that one list does not hold gets the lowest score of that list (Bruch et al., "An Analysis of Fusion
-    Functions for Hybrid Retrieval", TOIS 2023). Either list may be empty.
-    """
-    best = max((hit.score for hit in bm25), default=0.0) or 1.0
-    near = {hit.chunk.id: hit.score for hit in dense}
-    words = {hit.chunk.id: hit.score / best for hit in bm25}
-    far, few = min(near.values(), default=0.0), min(words.values(), default=0.0)
-    chunks = {hit.chunk.id: hit.chunk for hit in (*dense, *bm25)}
-    return ordered(
-        [
-            Hit(chunk=chunk, score=dense_weight * near.get(key, far) + bm25_weight * words.get(key, few))
-            for key, chunk in chunks.items()
-        ]
-    )
-
-
-def fuse(lists: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """One list out of several: each hit scores the sum of 1 / (RRF_K + rank). A single list stays as it is."""
-    if len(lists) == 1:
-        return list(lists[0])
-    scores: dict[str, float] = {}
-    chunks: dict[str, Chunk] = {}
-    for hits in lists:
-        for rank, hit in enumerate(hits, start=1):
-            scores[hit.chunk.id] = scores.get(hit.chunk.id, 0.0) + 1 / (RRF_K + rank)
-            chunks[hit.chunk.id] = hit.chunk
-    return ordered([Hit(chunk=chunks[key], score=score) for key, score in scores.items()])
-
-
-def ordered(hits: Sequence[Hit]) -> list[Hit]:
-    """Best first; equal scores by id, so that the same question always gets the same answer."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.id))
-
-
-def reordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
-    """The same hits by their new scores."""
-    return ordered([Hit(chunk=hit.chunk, score=score) for hit, score in zip(hits, scores, strict=True)])
 
 
 # --- near-duplicates and neighbours ---
 
 
 @dataclass(frozen=True)
-class Shown:
+class HitWindow:
     """A hit and what a reader would see of it: `text` stands at `start` of the cleaned document."""
 
     hit: Hit
@@ -70,26 +27,26 @@ class Shown:
         return self.start + len(self.text)
 
 
-def shown(hit: Hit) -> Shown:
+def hit_window(hit: Hit) -> HitWindow:
     """The window around the passage; the passage alone where the window does not hold it."""
     chunk = hit.chunk
     text = chunk.text.strip()
     before = chunk.start + len(chunk.text) - len(chunk.text.lstrip())
     at = chunk.window.find(text) if text else -1
-    return Shown(hit, chunk.window, before - at) if at >= 0 else Shown(hit, chunk.text, chunk.start)
+    return HitWindow(hit, chunk.window, before - at) if at >= 0 else HitWindow(hit, chunk.text, chunk.start)
 
 
-def collapsed(hits: Sequence[Hit], *, above: float, enough: int | None = None) -> list[Shown]:
+def collapsed(hits: Sequence[Hit], *, above: float, enough: int | None = None) -> list[HitWindow]:
     """Best first, and no further than `enough` of them. What repeats a better one is dropped, and neighbours that
     overlap are joined into the better one.
 
     Two texts repeat each other when they share more than `above` of their shingles (Jaccard; Broder, "On the
     resemblance and containment of documents", 1997). Joining never makes more than twice the longer window.
     """
-    kept: list[Shown] = []
+    kept: list[HitWindow] = []
     words: list[frozenset] = []
     for hit in hits:
-        new, own = shown(hit), shingles(hit.chunk.text)
+        new, own = hit_window(hit), shingles(hit.chunk.text)
         if any(similarity(own, other) > above for other in words):
             continue
         for i, other in enumerate(kept):
@@ -104,7 +61,7 @@ def collapsed(hits: Sequence[Hit], *, above: float, enough: int | None = None) -
     return kept
 
 
-def _joined(better: Shown, other: Shown) -> Shown | None:
+def _joined(better: HitWindow, other: HitWindow) -> HitWindow | None:
     """`better` with the text of its neighbour; None where they do not overlap, or not as the same text."""
     if better.hit.chunk.document_id != other.hit.chunk.document_id:
         return None
@@ -137,7 +94,7 @@ def similarity(one: frozenset, other: frozenset) -> float:
 # --- diversity ---
 
 
-def diverse(items: Sequence[Shown], *, weight: float, count: int) -> list[Shown]:
+def diverse(items: Sequence[HitWindow], *, weight: float, count: int) -> list[HitWindow]:
     """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998): pick what is relevant and unlike what is picked.
 
     Relevance is the score scaled to 0…1, likeness the share of common words. `weight` 0 keeps the order.
@@ -165,7 +122,7 @@ def diverse(items: Sequence[Shown], *, weight: float, count: int) -> list[Shown]
 
 
 def within_budget(
-    items: Sequence[Shown], *, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]
+    items: Sequence[HitWindow], *, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]
 ) -> tuple[Passage, ...]:
     """Numbered from 1, best first, together at most `budget` tokens.
 

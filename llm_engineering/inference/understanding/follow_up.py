@@ -27,7 +27,7 @@ _LEANING = re.compile(
 )
 
 
-def leans(question: str) -> bool:
+def needs_context(question: str) -> bool:
     """It points at something said before (a pronoun), or is no whole question (an ellipsis)."""
     if _LEANING.search(question) or _PRONOUN.search(_FILLER_THAT.sub(" ", question)):
         return True
@@ -40,15 +40,15 @@ def earlier_questions(history: Sequence[Message]) -> list[str]:
     for message in reversed(history):
         if message.role is Role.USER and message.content.strip():
             found.append(message.content)
-            if not leans(message.content):
+            if not needs_context(message.content):
                 break
     return found
 
 
-def standing_alone(question: str, history: Sequence[Message], *, about: Callable[[str], str] = str) -> str:
+def standalone_question(question: str, history: Sequence[Message], *, about: Callable[[str], str] = str) -> str:
     """What the question is `about`, followed by the content words of what those are about that it leans on."""
     own = about(question) or question
-    if not history or not leans(question):
+    if not history or not needs_context(question):
         return own
     known = {word.stem for word in content_words(own)}
     added: list[str] = []

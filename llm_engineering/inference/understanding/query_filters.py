@@ -56,7 +56,7 @@ _HOW_TO = re.compile(
 Span = tuple[int, int]
 
 
-class Recognised(NamedTuple):
+class FoundFilters(NamedTuple):
     """One filter: the fields of Where it sets, how to speak of it, and where in the question it was read."""
 
     field: str  # author, kind, source or date
@@ -65,7 +65,7 @@ class Recognised(NamedTuple):
     spans: tuple[Span, ...] = ()
 
 
-def recognise(question: str, facets: Facets, today: date) -> Iterator[Recognised]:
+def find_filters(question: str, facets: Facets, today: date) -> Iterator[FoundFilters]:
     """Author, kind, source and date, in this order, at most one each."""
     dates = find_dates(question, today)
     undated = question[: dates.start] + " " * (dates.end - dates.start) + question[dates.end :] if dates else question
@@ -78,12 +78,12 @@ def recognise(question: str, facets: Facets, today: date) -> Iterator[Recognised
         yield _filter("source", "source", list(sources), ", ".join(sources), sources.values())
     if dates:
         values = {"published_from": dates.from_, "published_to": dates.to}
-        yield Recognised("date", values, f"date {dates.words}", ((dates.start, dates.end),))
+        yield FoundFilters("date", values, f"date {dates.words}", ((dates.start, dates.end),))
 
 
-def _filter(field: str, name: str, values: list, words: str, spans: Iterable[list[Span]]) -> Recognised:
+def _filter(field: str, name: str, values: list, words: str, spans: Iterable[list[Span]]) -> FoundFilters:
     value = values[0] if len(values) == 1 else tuple(values)
-    return Recognised(field, {name: value}, f"{field} {words}", tuple(chain.from_iterable(spans)))
+    return FoundFilters(field, {name: value}, f"{field} {words}", tuple(chain.from_iterable(spans)))
 
 
 # --- authors ------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ _TRAILING = re.compile(r"(?:[\s,]+(?:geschrieben|gesagt|what|and))+(?=\W*$)", re
 _WORD = re.compile(rf"[\w'’-]+|{HOLE}")
 
 
-def subject(question: str, spans: Iterable[Span] = ()) -> str:
+def topic(question: str, spans: Iterable[Span] = ()) -> str:
     """`spans` are the places of the filters that hold. "" when nothing is left to search for."""
     text, holes = _with_holes(question, spans)
     if holes:

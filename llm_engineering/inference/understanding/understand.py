@@ -7,17 +7,17 @@ from datetime import UTC, date, datetime, timedelta
 from time import monotonic
 from typing import Any
 
-from llm_engineering.domain.answers import Question, Understood, Usage
+from llm_engineering.domain.answers import ParsedQuestion, Question, Usage
 from llm_engineering.domain.chunks import Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
 from llm_engineering.domain.ports import LanguageModel
 from llm_engineering.domain.prompts import understand_prompt
 from llm_engineering.inference.config import UnderstandConfig
-from llm_engineering.inference.prompt_injection import spoken
-from llm_engineering.inference.understanding.follow_up import earlier_questions, leans, standing_alone
-from llm_engineering.inference.understanding.query_filters import Recognised, Span, closest_author, recognise
-from llm_engineering.inference.understanding.topic import subject
+from llm_engineering.inference.prompt_injection import clean_user_text
+from llm_engineering.inference.understanding.follow_up import earlier_questions, needs_context, standalone_question
+from llm_engineering.inference.understanding.query_filters import FoundFilters, Span, closest_author, find_filters
+from llm_engineering.inference.understanding.topic import topic
 
 ANSWER_TOKENS = 700  # for the model's JSON, a made-up answer included
 LONGEST_QUERY = 1_000  # characters of one query a model wrote
@@ -39,7 +39,7 @@ def understand(
     today: date,
     count: Callable[[Where], int] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Understood:
+) -> ParsedQuestion:
     """`queries` begins with what the question is about, standing alone: without what became a filter, and without
     the words around it.
 
@@ -48,10 +48,10 @@ def understand(
     rules cannot do; when it fails, or writes something else than JSON, the rules decide and a note says so.
     Raises BadQuestion for an empty question and for one longer than `config.max_question` characters.
     """
-    text = asked(question.text, config)
+    text = checked_question(question.text, config)
     notes: list[str] = []
-    history = tuple(one.model_copy(update={"content": spoken(one.content)}) for one in question.history)
-    earlier = earlier_questions(history) if history and leans(text) else []
+    history = tuple(one.model_copy(update={"content": clean_user_text(one.content)}) for one in question.history)
+    earlier = earlier_questions(history) if history and needs_context(text) else []
     read, by = None, "rules"
     if _needs_model(config, bool(history)):
         read = _ask(text, history, facets, model, config, notes, stop)
@@ -62,22 +62,22 @@ def understand(
         where = _narrowed(where, pieces, count, notes)
 
     def about(words: str) -> str:
-        return subject(words, _held(recognise(words, facets, today), where) if config.filters else ())
+        return topic(words, _held(find_filters(words, facets, today), where) if config.filters else ())
 
     queries = _queries(text, read or {}, config)
     first = about(queries[0]) or queries[0]
     if read is None or not config.rewrite:
-        first = standing_alone(text, history, about=about)
+        first = standalone_question(text, history, about=about)
         if earlier and first != (about(text) or text):
             notes.append(f"understood as a follow-up: searching {first!r}")
-    return Understood(queries=(first, *queries[1:]), where=where, by=by, notes=tuple(notes))
+    return ParsedQuestion(queries=(first, *queries[1:]), where=where, by=by, notes=tuple(notes))
 
 
-def asked(text: str, config: UnderstandConfig) -> str:
+def checked_question(text: str, config: UnderstandConfig) -> str:
     """The question without control characters. Raises BadQuestion."""
     if len(text) > config.max_question:
         raise BadQuestion(f"the question has {len(text):,} characters; ask with at most {config.max_question:,}")
-    cleaned = spoken(text)
+    cleaned = clean_user_text(text)
     if not cleaned:
         raise BadQuestion("there is no question: write what you want to know, in any language")
     return cleaned
@@ -88,11 +88,11 @@ def asked(text: str, config: UnderstandConfig) -> str:
 
 def _pieces(
     text: str, earlier: list[str], facets: Facets, read: dict[str, Any], today: date, notes: list[str]
-) -> list[Recognised]:
+) -> list[FoundFilters]:
     """One per field: the question's own words first, then the words it leans on, then what the model read."""
-    found = {one.field: one for one in recognise(text, facets, today)}
+    found = {one.field: one for one in find_filters(text, facets, today)}
     for words in earlier:
-        for one in recognise(words, facets, today):
+        for one in find_filters(words, facets, today):
             if one.field not in found:
                 found[one.field] = one
                 notes.append(f"{one.words}: as before")
@@ -101,7 +101,7 @@ def _pieces(
     return [found[field] for field in _FIELDS if field in found]
 
 
-def _held(pieces: Iterable[Recognised], where: Where | None) -> Iterator[Span]:
+def _held(pieces: Iterable[FoundFilters], where: Where | None) -> Iterator[Span]:
     """Where the words stand that are a filter now; what was left out, or overruled, is still searched for."""
     for piece in pieces:
         if where and all(getattr(where, field) == value for field, value in piece.values.items() if value is not None):
@@ -109,7 +109,7 @@ def _held(pieces: Iterable[Recognised], where: Where | None) -> Iterator[Span]:
 
 
 def _narrowed(
-    where: Where | None, pieces: list[Recognised], count: Callable[[Where], int] | None, notes: list[str]
+    where: Where | None, pieces: list[FoundFilters], count: Callable[[Where], int] | None, notes: list[str]
 ) -> Where | None:
     chosen = where.model_dump(exclude_none=True) if where else {}
     fields = dict(chosen)
@@ -125,20 +125,20 @@ def _narrowed(
     return Where(**fields) if fields else where
 
 
-def _read_filters(read: dict[str, Any], facets: Facets) -> list[Recognised]:
+def _read_filters(read: dict[str, Any], facets: Facets) -> list[FoundFilters]:
     """Of the model's reply only what the index holds; everything else it may have made up."""
     found = []
     if (name := _line(read.get("author"))) and (author_id := closest_author(name, facets.authors)):
-        found.append(Recognised("author", {"author_id": author_id}, f"author {facets.authors[author_id]}"))
+        found.append(FoundFilters("author", {"author_id": author_id}, f"author {facets.authors[author_id]}"))
     if (kind := _line(read.get("kind")).lower()) in set(Kind) and Kind(kind) in facets.kinds:
-        found.append(Recognised("kind", {"kind": Kind(kind)}, f"kind {kind}"))
+        found.append(FoundFilters("kind", {"kind": Kind(kind)}, f"kind {kind}"))
     if (source := _line(read.get("source")).lower()) in facets.sources:
-        found.append(Recognised("source", {"source": source}, f"source {source}"))
+        found.append(FoundFilters("source", {"source": source}, f"source {source}"))
     from_, to = _day(read.get("published_from")), _day(read.get("published_to"))
     if (from_ or to) and not (from_ and to and from_ > to):
         values = {"published_from": from_, "published_to": to + timedelta(days=1) if to else None}
         spoken_of = f"date {from_.date() if from_ else '…'} to {to.date() if to else '…'}"
-        found.append(Recognised("date", values, spoken_of))
+        found.append(FoundFilters("date", values, spoken_of))
     return found
 
 
@@ -210,7 +210,7 @@ def _queries(text: str, read: dict[str, Any], config: UnderstandConfig) -> tuple
 
 
 def _line(value: object) -> str:
-    return " ".join(spoken(value).split())[:LONGEST_QUERY] if isinstance(value, str) else ""
+    return " ".join(clean_user_text(value).split())[:LONGEST_QUERY] if isinstance(value, str) else ""
 
 
 def _day(value: object) -> datetime | None:

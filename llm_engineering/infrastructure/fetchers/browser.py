@@ -12,9 +12,9 @@ from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.infrastructure.fetchers import ssrf_guard
 from llm_engineering.infrastructure.fetchers.chromium import Running, find_browser
-from llm_engineering.infrastructure.fetchers.errors import Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, about, one_line
 from llm_engineering.infrastructure.fetchers.proxy import GuardedProxy
-from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard
 
 T = TypeVar("T")
 MAX_CHARACTERS = 20_000_000
@@ -66,7 +66,7 @@ class SeleniumBrowser:
         answer_seconds: float = 10.0,
     ) -> None:
         self._chromium = chromium
-        self._guard = Guard(allow_hosts=allow_hosts, resolve=resolve)
+        self._guard = SsrfGuard(allow_hosts=allow_hosts, resolve=resolve)
         self._page, self._quiet, self._grow, self._answer = page_seconds, quiet_seconds, grow_seconds, answer_seconds
         self._one_at_a_time = threading.RLock()
         self._running: Running | None = None
@@ -102,7 +102,7 @@ class SeleniumBrowser:
         status = self._checked_answer()
         html, here = driver.page_source, driver.current_url
         if len(html) > MAX_CHARACTERS:
-            raise Trouble(Reason.TOO_LARGE, f"the page grew above {MAX_CHARACTERS:,} characters", retry=False)
+            raise FetchError(Reason.TOO_LARGE, f"the page grew above {MAX_CHARACTERS:,} characters", retry=False)
         return Fetched(here, status, "text/html", html, html.encode("utf-8", "replace"))
 
     def _open(self, url: str):
@@ -130,10 +130,10 @@ class SeleniumBrowser:
         if isinstance(status, str):
             raise self._load_error(status)
         if status in (404, 410):
-            raise Trouble(Reason.NOT_FOUND, f"HTTP {status}", retry=False)
+            raise FetchError(Reason.NOT_FOUND, f"HTTP {status}", retry=False)
         if status >= 400:
             again = status == 429 or 500 <= status < 600
-            raise Trouble(Reason.HTTP_ERROR, f"HTTP {status} in the browser", retry=again)
+            raise FetchError(Reason.HTTP_ERROR, f"HTTP {status} in the browser", retry=again)
         return status
 
     def _fill(self, url: str, fields: dict[str, str], submit: str) -> None:
@@ -152,11 +152,11 @@ class SeleniumBrowser:
             driver.find_element(By.CSS_SELECTOR, submit).click()
         except (NoSuchElementException, StaleElementReferenceException) as error:
             wanted = ", ".join((*fields, submit))
-            raise Trouble(Reason.LOGIN, f"the page has no such form ({wanted})", retry=False) from error
+            raise FetchError(Reason.LOGIN, f"the page has no such form ({wanted})", retry=False) from error
         self._until_left(document)
         self._until_quiet()
         if all(driver.find_elements(By.CSS_SELECTOR, selector) for selector in fields):
-            raise Trouble(Reason.LOGIN, "the login form is still there; check the name and password", retry=False)
+            raise FetchError(Reason.LOGIN, "the login form is still there; check the name and password", retry=False)
 
     def _until_left(self, document) -> None:
         """Until the answer to the form took the document's place; a form that a script sends may never leave it."""
@@ -175,7 +175,7 @@ class SeleniumBrowser:
         if self._running is None:
             found = find_browser(self._chromium)
             if found is None:
-                raise Trouble(Reason.BROWSER, ABSENT, retry=False)
+                raise FetchError(Reason.BROWSER, ABSENT, retry=False)
             self._proxy = self._proxy or GuardedProxy(self._guard)
             atexit.register(self.close)  # the last net, for programs that forget to close
             self._running = Running(found, proxy=self._proxy.address, page_seconds=self._page)
@@ -190,7 +190,7 @@ class SeleniumBrowser:
             try:
                 return work()
             except TimeoutException as error:
-                raise Trouble(Reason.TIMEOUT, f"no document within {self._page:g} s", retry=True) from error
+                raise FetchError(Reason.TIMEOUT, f"no document within {self._page:g} s", retry=True) from error
             except (WebDriverException, HTTPError, ConnectionError) as error:
                 words = one_line(getattr(error, "msg", None) or error)
                 if "net::ERR_" in words:
@@ -199,12 +199,12 @@ class SeleniumBrowser:
                     self._running.stop()
                     self._running = None
                 if last:
-                    raise Trouble(Reason.BROWSER, f"the browser crashed twice: {words}", retry=True) from error
+                    raise FetchError(Reason.BROWSER, f"the browser crashed twice: {words}", retry=True) from error
         raise AssertionError("two tries, each returns or raises")
 
-    def _load_error(self, words: str) -> Trouble:
+    def _load_error(self, words: str) -> FetchError:
         if self._proxy.refusals:
             return next(reversed(self._proxy.refusals.values()))
         name = words.partition("net::ERR_")[2].partition(" ")[0].removeprefix("ERR_")
         reason, retry = next((reason, retry) for start, reason, retry in NET_ERRORS if name.startswith(start))
-        return Trouble(reason, f"the browser says net::ERR_{name}", retry=retry)
+        return FetchError(reason, f"the browser says net::ERR_{name}", retry=retry)

@@ -50,7 +50,7 @@ FLAGS = (
 )
 
 
-class Found(NamedTuple):
+class BrowserPaths(NamedTuple):
     binary: Path
     driver: Path
 
@@ -59,19 +59,19 @@ class Found(NamedTuple):
         return _version(self.binary), _version(self.driver)
 
 
-def find_browser(chromium: Path | None = None) -> Found | None:
+def find_browser(chromium: Path | None = None) -> BrowserPaths | None:
     """The given binary, or the first that is where Debian, Chrome or macOS put it; None without one or its driver."""
     binary = _first([str(chromium)]) if chromium else _first(BINARIES)
     if binary is None:
         return None
     driver = _first((str(binary.parent / "chromedriver"), *DRIVERS))
-    return Found(binary, driver) if driver else None
+    return BrowserPaths(binary, driver) if driver else None
 
 
 class Running:
     """A started browser. `driver` is selenium's; `stop` leaves no process and no profile, in whatever state it is."""
 
-    def __init__(self, found: Found, *, proxy: str, page_seconds: float) -> None:
+    def __init__(self, found: BrowserPaths, *, proxy: str, page_seconds: float) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.options import Options
         from selenium.webdriver.chrome.service import Service

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import Trouble, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, one_line
 
 ACCEPT_ENCODING = "gzip, deflate, br"
 PIECE = 1 << 16  # bytes that a decoder may give at a time, however much a few bytes blow up to
@@ -80,7 +80,7 @@ def decoder(content_encoding: str) -> Inflate | Unbrotli | None:
             return Inflate(coding)
         case "br":
             return Unbrotli()
-    raise Trouble(Reason.BAD_ENCODING, f"compressed as {one_line(coding, 40)}, which was not asked for", retry=False)
+    raise FetchError(Reason.BAD_ENCODING, f"compressed as {one_line(coding, 40)}, which was not asked for", retry=False)
 
 
 def decompressed(chunks: Iterator[bytes], content_encoding: str, *, max_bytes: int) -> Iterator[bytes]:
@@ -95,7 +95,7 @@ def decompressed(chunks: Iterator[bytes], content_encoding: str, *, max_bytes: i
         yield from _at_most(max_bytes, _decode(decode, wire), "decompressed ")
     except _broken() as error:
         detail = f"the {content_encoding} body is broken: {one_line(error)}"
-        raise Trouble(Reason.BAD_ENCODING, detail, retry=False) from error
+        raise FetchError(Reason.BAD_ENCODING, detail, retry=False) from error
 
 
 def _decode(decode: Inflate | Unbrotli, wire: Iterator[bytes]) -> Iterator[bytes]:
@@ -105,7 +105,7 @@ def _decode(decode: Inflate | Unbrotli, wire: Iterator[bytes]) -> Iterator[bytes
         yield from decode.feed(data)
     yield from decode.end()
     if not empty and not decode.finished:
-        raise Trouble(Reason.CONNECT, "the compressed body ended early", retry=True, again=True)
+        raise FetchError(Reason.CONNECT, "the compressed body ended early", retry=True, again=True)
 
 
 def _broken() -> tuple[type[Exception], ...]:
@@ -119,7 +119,7 @@ def _at_most(limit: int, pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
     for piece in pieces:
         total += len(piece)
         if total > limit:
-            raise Trouble(Reason.TOO_LARGE, f"more than {limit:,} {what}bytes (fetch.max_bytes)", retry=False)
+            raise FetchError(Reason.TOO_LARGE, f"more than {limit:,} {what}bytes (fetch.max_bytes)", retry=False)
         yield piece
 
 

@@ -7,7 +7,7 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 
 
-class Trouble(Exception):
+class FetchError(Exception):
     """One attempt failed. `retry`: worth another run; `again`: worth another attempt in this one, after `wait` seconds
     (None: as long as the back-off says). `status` is the HTTP status, if it got that far."""
 
@@ -26,7 +26,7 @@ class Trouble(Exception):
         self.again, self.wait, self.status = again, wait, status
 
 
-class OutOfTime(Exception):
+class FetchTimeout(Exception):
     """The whole time for a link is used up."""
 
 
@@ -35,7 +35,7 @@ def about(link: str) -> Iterator[None]:
     """Trouble inside becomes SourceError of this link."""
     try:
         yield
-    except Trouble as trouble:
+    except FetchError as trouble:
         raise SourceError(link, trouble.reason, one_line(trouble.detail), retry=trouble.retry) from trouble
 
 

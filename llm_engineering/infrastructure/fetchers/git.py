@@ -14,9 +14,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Checkout
 from llm_engineering.infrastructure.fetchers import ssrf_guard
-from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, about, one_line
 from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, clock, guarded_client, honest_errors
-from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, port_of
 from llm_engineering.infrastructure.fetchers.status import redirect
 
 ADVERTISEMENT = "/info/refs?service=git-upload-pack"  # the first request of git over HTTP
@@ -70,7 +70,7 @@ class GitRepositories:
         resolve: ssrf_guard.Resolve = ssrf_guard.resolve,
     ) -> None:
         self._timeout, self._max_bytes = timeout, max_bytes
-        self._guard = Guard(allow_hosts=allow_hosts, resolve=resolve)
+        self._guard = SsrfGuard(allow_hosts=allow_hosts, resolve=resolve)
 
     def head(self, url: str, *, branch: str | None = None) -> str:
         """The commit the branch (None: the default one) points to. Raises SourceError."""
@@ -95,7 +95,7 @@ class GitRepositories:
         git("clone", "--quiet", *shallow, *named, "--no-checkout", "--", git.address, str(folder))
         try:
             commit = git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", folder=folder).strip()
-        except Trouble as trouble:
+        except FetchError as trouble:
             raise _nothing(branch) from trouble
         attributes = folder / ".git" / "info" / "attributes"
         attributes.parent.mkdir(exist_ok=True)
@@ -109,18 +109,18 @@ class GitRepositories:
     def _reach(self, url: str, home: Path) -> "Git":
         """A `git` that talks to what this address means, after the guard has looked at it."""
         if shutil.which("git") is None:
-            raise Trouble(Reason.GIT, "git is not installed: apt install git, or https://git-scm.com", retry=False)
+            raise FetchError(Reason.GIT, "git is not installed: apt install git, or https://git-scm.com", retry=False)
         deadline = Deadline(self._timeout)
         try:
             address, pinned = self._checked(url, deadline)
-        except OutOfTime:
+        except FetchTimeout:
             raise _late(self._timeout) from None
         return Git(address, pinned, home=home, deadline=deadline, timeout=self._timeout, max_bytes=self._max_bytes)
 
     def _checked(self, url: str, deadline: Deadline) -> tuple[str, tuple[str, ...]]:
         """The address for git, and the settings that pin its host to the addresses that were checked."""
         if url.startswith("-") or any(c in url for c in "\n\r\0"):
-            raise Trouble(Reason.BAD_LINK, "this is no address of a repository", retry=False)
+            raise FetchError(Reason.BAD_LINK, "this is no address of a repository", retry=False)
         if "://" not in url and "::" not in url and "@" in url.partition(":")[0] and "/" not in url.partition(":")[0]:
             user_host, _, path = url.partition(":")
             url = f"ssh://{user_host}/{path.removeprefix('/')}"
@@ -136,7 +136,7 @@ class GitRepositories:
                 return _local(Path(unquote(urlsplit(url).path))), ()
             case "" if "::" not in url:
                 return _local(Path(url).expanduser().resolve()), ()
-        raise Trouble(Reason.BAD_LINK, "git is read from http(s)://, ssh://, file:// and folders", retry=False)
+        raise FetchError(Reason.BAD_LINK, "git is read from http(s)://, ssh://, file:// and folders", retry=False)
 
     def _follow(self, base: str, deadline: Deadline) -> tuple[str, tuple[str, ...]]:
         """Where a repository on the web has moved to; asks as git would, over connections that are checked."""
@@ -152,9 +152,9 @@ class GitRepositories:
                     return base, (f"http.curloptResolve={pin}",)
                 there = urljoin(base + ADVERTISEMENT, location)
                 if not there.endswith(ADVERTISEMENT):
-                    raise Trouble(Reason.GIT, f"there is no repository here, it redirects to {there}", retry=False)
+                    raise FetchError(Reason.GIT, f"there is no repository here, it redirects to {there}", retry=False)
                 base = there.removesuffix(ADVERTISEMENT)
-        raise Trouble(Reason.REDIRECT_LOOP, f"more than {MAX_REDIRECTS} redirects", retry=False)
+        raise FetchError(Reason.REDIRECT_LOOP, f"more than {MAX_REDIRECTS} redirects", retry=False)
 
 
 class Git:
@@ -191,7 +191,7 @@ class Git:
             finally:
                 _end(process)
             if process.returncode:
-                raise _as_trouble(_tail(err), local=self.address.startswith("file:"))
+                raise _as_fetch_error(_tail(err), local=self.address.startswith("file:"))
             out.seek(0)
             return out.read().decode("utf-8", "surrogateescape")
 
@@ -205,14 +205,14 @@ class Git:
                 began = time.monotonic()
                 self._measure()
                 pause = min(1.0, max(2 * pause, 5 * (time.monotonic() - began)))
-            except OutOfTime:
+            except FetchTimeout:
                 raise _late(self._timeout) from None
         self._measure()
 
     def _measure(self) -> None:
         if _size(self._home) > self._max_bytes:
             detail = f"more than {self._max_bytes:,} bytes (git.max_repository_bytes)"
-            raise Trouble(Reason.TOO_LARGE, detail, retry=False)
+            raise FetchError(Reason.TOO_LARGE, detail, retry=False)
 
 
 def _environment(outside: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -240,10 +240,10 @@ def _check(status: int) -> None:
         return
     if status in (401, 403):
         detail = f"HTTP {status}: the repository is private or does not exist; it is never asked for a password"
-        raise Trouble(Reason.GIT, detail, retry=False)
+        raise FetchError(Reason.GIT, detail, retry=False)
     if status in (404, 410):
-        raise Trouble(Reason.NOT_FOUND, f"HTTP {status}", retry=False)
-    raise Trouble(Reason.GIT, f"HTTP {status}", retry=status == 429 or status >= 500)
+        raise FetchError(Reason.NOT_FOUND, f"HTTP {status}", retry=False)
+    raise FetchError(Reason.GIT, f"HTTP {status}", retry=status == 429 or status >= 500)
 
 
 def _ssh_host(url: str) -> str:
@@ -252,13 +252,13 @@ def _ssh_host(url: str) -> str:
     except ValueError:
         host = ""
     if not host or host.startswith("-"):
-        raise Trouble(Reason.BAD_LINK, "the address names no host", retry=False)
+        raise FetchError(Reason.BAD_LINK, "the address names no host", retry=False)
     return host
 
 
 def _local(folder: Path) -> str:
     if not folder.exists():
-        raise Trouble(Reason.MISSING_FILE, f"there is no folder {folder}", retry=False)
+        raise FetchError(Reason.MISSING_FILE, f"there is no folder {folder}", retry=False)
     return folder.absolute().as_uri()
 
 
@@ -266,27 +266,27 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _late(seconds: float) -> Trouble:
-    return Trouble(Reason.TIMEOUT, f"not done within {seconds:g} s (git.timeout)", retry=True)
+def _late(seconds: float) -> FetchError:
+    return FetchError(Reason.TIMEOUT, f"not done within {seconds:g} s (git.timeout)", retry=True)
 
 
 def _checked_branch(branch: str) -> str:
     if branch.startswith("-") or any(c.isspace() or not c.isprintable() or c in "~^:?*[\\" for c in branch):
-        raise Trouble(Reason.BAD_LINK, f"{one_line(branch, 60)} is no name of a branch", retry=False)
+        raise FetchError(Reason.BAD_LINK, f"{one_line(branch, 60)} is no name of a branch", retry=False)
     return branch
 
 
-def _nothing(branch: str | None) -> Trouble:
+def _nothing(branch: str | None) -> FetchError:
     if branch:
-        return Trouble(Reason.GIT, f"the repository has no branch {branch}", retry=False)
-    return Trouble(Reason.GIT, "the repository is empty: its default branch has no commit", retry=True)
+        return FetchError(Reason.GIT, f"the repository has no branch {branch}", retry=False)
+    return FetchError(Reason.GIT, "the repository is empty: its default branch has no commit", retry=True)
 
 
-def _as_trouble(words: str, *, local: bool) -> Trouble:
+def _as_fetch_error(words: str, *, local: bool) -> FetchError:
     lines = [line.partition(": ")[2] for line in words.splitlines() if line.startswith(("fatal: ", "error: "))]
     detail = "; ".join(lines) or words or "git failed without a word"
     hopeless = local or any(one in words.lower() for one in HOPELESS)
-    return Trouble(Reason.GIT, one_line(detail), retry=not hopeless)
+    return FetchError(Reason.GIT, one_line(detail), retry=not hopeless)
 
 
 def _tail(file) -> str:

@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, one_line
-from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, one_line
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard
 
 T = TypeVar("T")
 
@@ -23,10 +23,10 @@ class Deadline:
         self._ends = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds, above zero. Raises OutOfTime."""
+        """Seconds, above zero. Raises FetchTimeout."""
         seconds = self._ends - time.monotonic()
         if seconds <= 0:
-            raise OutOfTime
+            raise FetchTimeout
         return seconds
 
     def allows(self, seconds: float) -> bool:
@@ -56,7 +56,7 @@ def clock(deadline: Deadline | None) -> Iterator[None]:
 
 @contextmanager
 def _limited(timeout: float | None) -> Iterator[float | None]:
-    """The seconds to wait for one thing: the timeout, or what is left of the whole; OutOfTime when that was it."""
+    """The seconds to wait for one thing: the timeout, or what is left of the whole; FetchTimeout when that was it."""
     import httpcore
 
     deadline = DEADLINE.get()
@@ -75,7 +75,7 @@ class GuardedNetwork:
     """An httpcore network backend: resolves once, checks every address, and connects to one that was checked, so a
     name that changes its address between check and connection gains nothing. Host header and SNI stay the name."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: SsrfGuard) -> None:
         from httpcore import SyncBackend
 
         self._guard, self._plain = guard, SyncBackend()
@@ -95,7 +95,7 @@ class GuardedNetwork:
         raise AssertionError("the guard gives at least one address")
 
     def connect_unix_socket(self, path, timeout=None, socket_options=None):
-        raise Trouble(Reason.BLOCKED_ADDRESS, "a socket file is no web address", retry=False)
+        raise FetchError(Reason.BLOCKED_ADDRESS, "a socket file is no web address", retry=False)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -129,7 +129,7 @@ class TimedStream:
             if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
                 why = getattr(cause, "verify_message", "") or cause.reason or cause
                 detail = f"no trusted connection to {server_hostname}: {one_line(why)}"
-                raise Trouble(Reason.TLS, detail, retry=False) from error
+                raise FetchError(Reason.TLS, detail, retry=False) from error
             raise
 
     def get_extra_info(self, info: str) -> Any:
@@ -150,7 +150,7 @@ def in_time(work: Callable[[], T], seconds: float | None) -> T:
     try:
         answer, error = answers.get(timeout=seconds)
     except queue.Empty:
-        raise Trouble(Reason.DNS, "the name server gave no answer in time", retry=True, again=True) from None
+        raise FetchError(Reason.DNS, "the name server gave no answer in time", retry=True, again=True) from None
     if error is not None:
         raise error
     return answer
@@ -164,20 +164,20 @@ def honest_errors() -> Iterator[None]:
     try:
         yield
     except httpx.ConnectTimeout as error:
-        raise Trouble(Reason.TIMEOUT, "no connection in time", retry=True, again=True) from error
+        raise FetchError(Reason.TIMEOUT, "no connection in time", retry=True, again=True) from error
     except httpx.TimeoutException as error:
-        raise Trouble(Reason.TIMEOUT, "connected, but no answer in time", retry=True, again=True) from error
+        raise FetchError(Reason.TIMEOUT, "connected, but no answer in time", retry=True, again=True) from error
     except httpx.ConnectError as error:
-        raise Trouble(Reason.CONNECT, f"no connection: {error}", retry=True, again=True) from error
+        raise FetchError(Reason.CONNECT, f"no connection: {error}", retry=True, again=True) from error
     except (httpx.InvalidURL, httpx.RemoteProtocolError) as error:
         if isinstance(error, httpx.InvalidURL) or "location header" in str(error):  # httpx looks ahead
-            raise Trouble(Reason.BAD_LINK, f"redirects to what is no link: {error}", retry=False) from error
-        raise Trouble(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
+            raise FetchError(Reason.BAD_LINK, f"redirects to what is no link: {error}", retry=False) from error
+        raise FetchError(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
     except httpx.TransportError as error:
-        raise Trouble(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
+        raise FetchError(Reason.CONNECT, f"the connection broke: {error}", retry=True, again=True) from error
 
 
-def guarded_client(guard: Guard, *, user_agent: str):
+def guarded_client(guard: SsrfGuard, *, user_agent: str):
     """An `httpx.Client` over the guarded network. The environment's proxies are not used: a proxy would resolve
     names by itself, behind the guard's back. Its certificate variables (SSL_CERT_FILE) are."""
     import httpcore

@@ -11,10 +11,10 @@ from urllib.parse import urldefrag, urljoin
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.infrastructure.fetchers import decoding, robots, ssrf_guard
-from llm_engineering.infrastructure.fetchers.errors import OutOfTime, Trouble, about, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, about, one_line
 from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, clock, guarded_client, honest_errors
 from llm_engineering.infrastructure.fetchers.politeness import Turns, backoff
-from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, port_of
 from llm_engineering.infrastructure.fetchers.status import check_status, redirect
 
 HEAD = 1024  # bytes, enough to see what a body is
@@ -66,8 +66,8 @@ class HttpFetcher:
 
         self._delay, self._total, self._attempts = delay, total_timeout, attempts
         self._max_redirects, self._max_bytes, self._first_backoff = max_redirects, max_bytes, first_backoff
-        self._own = Guard(allow_hosts=own_hosts)
-        self._client = guarded_client(Guard(allow_hosts=allow_hosts, resolve=resolve), user_agent=user_agent)
+        self._own = SsrfGuard(allow_hosts=own_hosts)
+        self._client = guarded_client(SsrfGuard(allow_hosts=allow_hosts, resolve=resolve), user_agent=user_agent)
         self._client.timeout = httpx.Timeout(read_timeout, connect=connect_timeout, pool=None)
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # nothing outlives one `get`
         self._closed = threading.Event()
@@ -108,9 +108,9 @@ class HttpFetcher:
             try:
                 with clock(deadline):
                     return self._follow(url, Ask(headers, accept, deadline, httpx.Cookies(), **options))
-            except OutOfTime:
-                raise Trouble(Reason.TIMEOUT, f"no whole answer within {self._total:g} s", retry=True) from None
-            except Trouble as trouble:
+            except FetchTimeout:
+                raise FetchError(Reason.TIMEOUT, f"no whole answer within {self._total:g} s", retry=True) from None
+            except FetchError as trouble:
                 seconds = backoff(attempt, self._first_backoff) if trouble.wait is None else trouble.wait
                 if not trouble.again or attempt == self._attempts or not deadline.allows(seconds):
                     raise
@@ -119,7 +119,7 @@ class HttpFetcher:
 
     def _wait(self, seconds: float) -> None:
         if self._closed.wait(seconds):
-            raise Trouble(Reason.CONNECT, "the fetcher was closed", retry=True)
+            raise FetchError(Reason.CONNECT, "the fetcher was closed", retry=True)
 
     # --- one attempt: redirects, each hop checked and in its host's turn --------------------------------------
 
@@ -129,16 +129,16 @@ class HttpFetcher:
             try:
                 request = self._request(here, ask)
                 if (step := (here, request.headers.get("Cookie"))) in seen:
-                    raise Trouble(Reason.REDIRECT_LOOP, "redirects in a circle", retry=False)
+                    raise FetchError(Reason.REDIRECT_LOOP, "redirects in a circle", retry=False)
                 seen.add(step)
                 answer = self._ask(request, ask, self._delay_of(here, ask))
-            except Trouble as trouble:
+            except FetchError as trouble:
                 trouble.detail += f", redirected to {here}" if seen and here != urldefrag(url).url else ""
                 raise
             if isinstance(answer, Fetched):
                 return answer
             here = answer
-        raise Trouble(Reason.REDIRECT_LOOP, f"more than {self._max_redirects} redirects", retry=False)
+        raise FetchError(Reason.REDIRECT_LOOP, f"more than {self._max_redirects} redirects", retry=False)
 
     def _request(self, url: str, ask: Ask):
         import httpx
@@ -147,7 +147,7 @@ class HttpFetcher:
         try:
             return self._client.build_request("GET", url, headers=ask.headers, cookies=ask.cookies)
         except (httpx.InvalidURL, ValueError) as error:
-            raise Trouble(Reason.BAD_LINK, f"not a link: {one_line(error)}", retry=False) from error
+            raise FetchError(Reason.BAD_LINK, f"not a link: {one_line(error)}", retry=False) from error
 
     def _delay_of(self, url: str, ask: Ask) -> float:
         parts = checked_url(url)
@@ -168,7 +168,7 @@ class HttpFetcher:
                     return _joined(str(request.url), location)
                 try:
                     check_status(response, conditional=ask.conditional)
-                except Trouble as trouble:
+                except FetchError as trouble:
                     if trouble.status == 429 and trouble.wait:
                         self._turns.hold(request.url.host, trouble.wait)  # it was not meant for one link only
                     raise
@@ -187,7 +187,9 @@ class HttpFetcher:
         content_type = response.headers.get("Content-Type", "")
         claimed = decoding.media_type(content_type)
         if claimed not in ("", decoding.BINARY) and not claimed.startswith(ask.accept):
-            raise Trouble(Reason.WRONG_TYPE, f"{one_line(claimed, 60)} is not {' or '.join(ask.accept)}", retry=False)
+            raise FetchError(
+                Reason.WRONG_TYPE, f"{one_line(claimed, 60)} is not {' or '.join(ask.accept)}", retry=False
+            )
         body = self._body(response, ask, content_type)
         media = decoding.sniff(content_type, body[:HEAD])
         return Fetched(
@@ -205,7 +207,7 @@ class HttpFetcher:
         limit = self._max_bytes if ask.cut_at is None else 2 * ask.cut_at
         coding, announced = response.headers.get("Content-Encoding", ""), response.headers.get("Content-Length", "")
         if ask.cut_at is None and announced.isdigit() and int(announced) > (limit // 2 if coding else limit):
-            raise Trouble(Reason.TOO_LARGE, f"{int(announced):,} bytes announced (fetch.max_bytes)", retry=False)
+            raise FetchError(Reason.TOO_LARGE, f"{int(announced):,} bytes announced (fetch.max_bytes)", retry=False)
         body, seen = bytearray(), False
         for piece in decoding.decompressed(response.iter_raw(), coding, max_bytes=limit):
             body += piece
@@ -223,7 +225,7 @@ class HttpFetcher:
         try:
             headers = {"Accept": "text/plain, */*;q=0.1"}
             fetched = self._persist(url, headers, ("",), asks_robots=False, cut_at=robots.MAX_BYTES)
-        except Trouble as trouble:
+        except FetchError as trouble:
             refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status != 429
             if refused or trouble.reason == Reason.REDIRECT_LOOP:
                 return None
@@ -235,7 +237,7 @@ def _check_kind(content_type: str, body: bytearray, accept: tuple[str, ...]) -> 
     media = decoding.sniff(content_type, bytes(body[:HEAD]))
     if not media.startswith(accept):
         claimed = decoding.media_type(content_type) or "nothing in particular"
-        raise Trouble(Reason.WRONG_TYPE, f"served as {one_line(claimed, 60)}, but holds {media}", retry=False)
+        raise FetchError(Reason.WRONG_TYPE, f"served as {one_line(claimed, 60)}, but holds {media}", retry=False)
     return True
 
 
@@ -243,6 +245,6 @@ def _joined(here: str, location: str) -> str:
     try:
         return urldefrag(urljoin(here, location)).url
     except ValueError as error:
-        raise Trouble(
+        raise FetchError(
             Reason.BAD_LINK, f"redirects to what is not a link: {one_line(location, 80)}", retry=False
         ) from error

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import Trouble
-from llm_engineering.infrastructure.fetchers.ssrf_guard import Guard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.errors import FetchError
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, port_of
 
 IDLE = 30.0  # seconds without a byte, after which a connection is given up
 DROPPED = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*: they end here
@@ -20,22 +20,22 @@ class GuardedProxy:
     """Listens until closed. The browser gives it names, so it is the proxy that looks them up, once, and connects to
     an address that was checked. `refusals` keeps why a host was not reached."""
 
-    def __init__(self, guard: Guard) -> None:
-        self.refusals: dict[str, Trouble] = {}
+    def __init__(self, guard: SsrfGuard) -> None:
+        self.refusals: dict[str, FetchError] = {}
         self._server = _Server(("127.0.0.1", 0), _Conversation)
         self._server.connect = lambda host, port: self._connect(guard, host, port)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="browser-proxy", daemon=True).start()
 
-    def _connect(self, guard: Guard, host: str, port: int) -> socket.socket:
+    def _connect(self, guard: SsrfGuard, host: str, port: int) -> socket.socket:
         try:
             [address, *_others] = guard.addresses(host, port)
             return socket.create_connection((address, port), timeout=IDLE)
-        except Trouble as trouble:
+        except FetchError as trouble:
             self.refusals[host] = trouble
             raise
         except OSError as error:
-            self.refusals[host] = Trouble(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
+            self.refusals[host] = FetchError(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
             raise
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class _Conversation(socketserver.StreamRequestHandler):
                 with self.server.connect(parts.hostname, port_of(parts)) as far:
                     far.sendall(self._request(method, parts, version, headers))
                     _pour(far, self.connection)
-        except Trouble as trouble:
+        except FetchError as trouble:
             self._refuse("403 Forbidden", trouble.detail)
         except (OSError, ValueError) as error:
             self._refuse("502 Bad Gateway", str(error))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import Trouble
+from llm_engineering.infrastructure.fetchers.errors import FetchError
 
 MAX_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB are read; what comes after is ignored
 GOOD_FOR = 24 * 3600.0  # seconds; RFC 9309, 2.4: no longer than a day
@@ -20,7 +20,7 @@ UNREACHABLE = (Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, Reason.BL
 class Rules(NamedTuple):
     expires: float
     parsed: Any = None  # protego.Protego; None: everything is allowed
-    trouble: Trouble | None = None
+    trouble: FetchError | None = None
 
 
 class Robots:
@@ -50,7 +50,7 @@ class Robots:
             rate = rules.parsed.request_rate(self._user_agent)
         if not allowed:
             detail = "robots.txt disallows it; if the site is yours, add its host to fetch.own_hosts"
-            raise Trouble(Reason.ROBOTS, detail, retry=False)
+            raise FetchError(Reason.ROBOTS, detail, retry=False)
         if rate and rate.requests > 0:
             wanted = max(wanted, rate.seconds / rate.requests)
         return min(max(wanted, 0.0), LONGEST_DELAY)
@@ -85,16 +85,16 @@ class Robots:
 
         try:
             text = self._read(f"{site}/robots.txt")
-        except Trouble as trouble:
+        except FetchError as trouble:
             return Rules(self._now() + BAD_FOR, trouble=trouble)
         if text is None:
             return Rules(self._now() + GOOD_FOR)
         return Rules(self._now() + GOOD_FOR, parsed=Protego.parse(text.replace("\x00", "")))
 
 
-def _as_robots(trouble: Trouble) -> Trouble:
+def _as_robots(trouble: FetchError) -> FetchError:
     """A fresh exception for each link. A site that cannot be reached at all says so itself."""
     if trouble.reason in UNREACHABLE:
-        return Trouble(trouble.reason, trouble.detail, retry=trouble.retry)
+        return FetchError(trouble.reason, trouble.detail, retry=trouble.retry)
     detail = f"robots.txt could not be read ({trouble.detail}), so nothing is read for now"
-    return Trouble(Reason.ROBOTS, detail, retry=True)
+    return FetchError(Reason.ROBOTS, detail, retry=True)

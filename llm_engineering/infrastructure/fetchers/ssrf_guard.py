@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import Trouble, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, one_line
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
@@ -68,7 +68,7 @@ def _is_open(ip: Address) -> bool:
     return not closed and not any(ip.version == network.version and ip in network for network in CLOSED)
 
 
-class Guard:
+class SsrfGuard:
     """Turns a host into the addresses that may be talked to; `allow_hosts` ("host" or "host:port") may be anything."""
 
     def __init__(self, *, allow_hosts: Sequence[str] = (), resolve: Resolve = resolve) -> None:
@@ -86,15 +86,15 @@ class Guard:
         except socket.gaierror as error:
             again = error.errno == socket.EAI_AGAIN
             detail = f"the name {host} has no address: {error.strerror}"
-            raise Trouble(Reason.DNS, detail, retry=again, again=again) from error
+            raise FetchError(Reason.DNS, detail, retry=again, again=again) from error
         except UnicodeError as error:
-            raise Trouble(Reason.DNS, f"{one_line(host, 80)} is no valid host name", retry=False) from error
+            raise FetchError(Reason.DNS, f"{one_line(host, 80)} is no valid host name", retry=False) from error
         if not found:
-            raise Trouble(Reason.DNS, f"the name {host} has no address", retry=False)
+            raise FetchError(Reason.DNS, f"the name {host} has no address", retry=False)
         if not self.allows(host, port) and (closed := [one for one in found if not is_public(one)]):
             where = host if host == closed[0] else f"{host} is {closed[0]}, which"
             hint = f"if it is yours, add {host} to fetch.allow_hosts"
-            raise Trouble(Reason.BLOCKED_ADDRESS, f"{where} is not on the public internet; {hint}", retry=False)
+            raise FetchError(Reason.BLOCKED_ADDRESS, f"{where} is not on the public internet; {hint}", retry=False)
         return found
 
     def check(self, url: str) -> None:
@@ -109,13 +109,13 @@ def checked_url(url: str, schemes: Sequence[str] = ("http", "https")) -> SplitRe
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port  # the port is only parsed when asked for
     except ValueError as error:
-        raise Trouble(Reason.BAD_LINK, f"not a link: {error}", retry=False) from error
+        raise FetchError(Reason.BAD_LINK, f"not a link: {error}", retry=False) from error
     if parts.scheme not in schemes:
-        raise Trouble(Reason.BAD_LINK, f"only {' and '.join(schemes)} links are read", retry=False)
+        raise FetchError(Reason.BAD_LINK, f"only {' and '.join(schemes)} links are read", retry=False)
     if not host:
-        raise Trouble(Reason.BAD_LINK, "the link names no host", retry=False)
+        raise FetchError(Reason.BAD_LINK, "the link names no host", retry=False)
     if parts.username is not None or parts.password is not None:
-        raise Trouble(Reason.BAD_LINK, "the link carries a user name or password; remove them", retry=False)
+        raise FetchError(Reason.BAD_LINK, "the link carries a user name or password; remove them", retry=False)
     return parts
 
 

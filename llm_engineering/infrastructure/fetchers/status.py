@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from llm_engineering.domain.errors import NotModified
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import Trouble
+from llm_engineering.infrastructure.fetchers.errors import FetchError
 from llm_engineering.infrastructure.fetchers.politeness import retry_after
 
 AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers that another attempt may better
@@ -24,22 +24,24 @@ def check_status(response, *, conditional: bool) -> None:
     if status == 304 and conditional:
         raise NotModified(str(response.url))
     if response.headers.get("cf-mitigated") == "challenge":
-        raise Trouble(Reason.BOT_WALL, f"HTTP {status}, a Cloudflare challenge", retry=False, status=status)
+        raise FetchError(Reason.BOT_WALL, f"HTTP {status}, a Cloudflare challenge", retry=False, status=status)
     if status in (429, 503):
         raise _come_back_later(status, response.headers.get("Retry-After"))
     if status in (404, 410):
-        raise Trouble(Reason.NOT_FOUND, f"HTTP {status}", retry=False, status=status)
+        raise FetchError(Reason.NOT_FOUND, f"HTTP {status}", retry=False, status=status)
     if status == 401:
-        raise Trouble(Reason.LOGIN, "HTTP 401, the page asks for a login", retry=False, status=status)
+        raise FetchError(Reason.LOGIN, "HTTP 401, the page asks for a login", retry=False, status=status)
     again = status in AGAIN
-    raise Trouble(Reason.HTTP_ERROR, f"HTTP {status}", retry=again or 500 <= status < 600, again=again, status=status)
+    raise FetchError(
+        Reason.HTTP_ERROR, f"HTTP {status}", retry=again or 500 <= status < 600, again=again, status=status
+    )
 
 
-def _come_back_later(status: int, header: str | None) -> Trouble:
+def _come_back_later(status: int, header: str | None) -> FetchError:
     reason = Reason.RATE_LIMITED if status == 429 else Reason.HTTP_ERROR
     wait = retry_after(header)
     if wait is None or wait <= LONGEST_RETRY_AFTER:
-        return Trouble(reason, f"HTTP {status}", retry=True, again=True, wait=wait, status=status)
+        return FetchError(reason, f"HTTP {status}", retry=True, again=True, wait=wait, status=status)
     when = datetime.now(UTC) + timedelta(seconds=wait)
     detail = f"HTTP {status}; the site asks to come back after {when:%Y-%m-%d %H:%M} UTC"
-    return Trouble(reason, detail, retry=True, status=status)
+    return FetchError(reason, detail, retry=True, status=status)

@@ -54,7 +54,7 @@ class OpenAIModel:
         self.name = name.strip()
         self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
         self._retries, self._first_backoff = retries, first_backoff
-        self._trouble = errors.Trouble(self.name, base_url, api_key=api_key, timeout=timeout)
+        self._trouble = errors.OpenAIErrors(self.name, base_url, api_key=api_key, timeout=timeout)
         self._left_out: set[str] = set()  # what this server refused to be told
 
     def stream(

@@ -21,7 +21,7 @@ _NOT_KNOWN = re.compile(
 )
 
 
-class Trouble:
+class OpenAIErrors:
     """Speaks of one model at one address. `base_url` must have passed `check_address`."""
 
     def __init__(self, name: str, base_url: str, *, api_key: str | None, timeout: float) -> None:

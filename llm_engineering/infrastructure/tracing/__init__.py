@@ -1,7 +1,7 @@
 """Where the record of each request goes: a local file, an Opik server, or nowhere."""
 
 from llm_engineering.infrastructure.tracing.jsonl import JsonlTracer
-from llm_engineering.infrastructure.tracing.noop import NoTracer
+from llm_engineering.infrastructure.tracing.noop import NoopTracer
 from llm_engineering.infrastructure.tracing.opik import OpikTracer
 
-__all__ = ["JsonlTracer", "NoTracer", "OpikTracer"]
+__all__ = ["JsonlTracer", "NoopTracer", "OpikTracer"]

@@ -14,7 +14,7 @@ BATCH = 100
 STOP = object()
 
 
-class Outbox:
+class BackgroundWriter:
     """`write` gets lists of records, in order, in a thread of its own. What it raises over, and what it has not done
     when the outbox is closed, goes to `otherwise`; both must be quick to fail or to bear being left behind.
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llm_engineering.infrastructure.tracing.background_writer import Outbox
+from llm_engineering.infrastructure.tracing.background_writer import BackgroundWriter
 from llm_engineering.infrastructure.tracing.record import Record
 
 BYTES = 32 * 2**20
@@ -20,22 +20,22 @@ class JsonlTracer:
 
     def __init__(self, folder: Path, *, file_bytes: int = BYTES, files: int = FILES, queue_size: int = 1000) -> None:
         self._lines = TraceFiles(folder, file_bytes=file_bytes, files=files)
-        self._outbox = Outbox(self._lines.append, size=queue_size)
+        self._writer = BackgroundWriter(self._lines.append, size=queue_size)
 
     @property
     def dropped(self) -> int:
-        return self._outbox.dropped
+        return self._writer.dropped
 
     def start(self, name: str, **facts: object) -> Record:
-        return Record(name, facts, send=self._outbox.put)
+        return Record(name, facts, send=self._writer.put)
 
     def recent(self, limit: int) -> list[dict]:
         """Newest first."""
-        self._outbox.flush(1.0)
+        self._writer.flush(1.0)
         return [trace for _, trace in zip(range(limit), read_traces(self._lines.folder), strict=False)]
 
     def close(self) -> None:
-        self._outbox.close(2.0)
+        self._writer.close(2.0)
 
 
 class TraceFiles:

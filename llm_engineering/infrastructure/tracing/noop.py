@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from llm_engineering.infrastructure.tracing.record import new_id
 
 
-class NoTracer:
-    def start(self, name: str, **facts: object) -> "NoTrace":
-        return NoTrace()
+class NoopTracer:
+    def start(self, name: str, **facts: object) -> "NoopTrace":
+        return NoopTrace()
 
     def recent(self, limit: int) -> list[dict]:
         return []
@@ -16,7 +16,7 @@ class NoTracer:
     def close(self) -> None: ...
 
 
-class NoTrace:
+class NoopTrace:
     def __init__(self) -> None:
         self.id = new_id()
 

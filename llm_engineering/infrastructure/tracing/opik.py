@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from llm_engineering.infrastructure.tracing.background_writer import Outbox
+from llm_engineering.infrastructure.tracing.background_writer import BackgroundWriter
 from llm_engineering.infrastructure.tracing.jsonl import TraceFiles, read_traces
 from llm_engineering.infrastructure.tracing.record import Record, new_id
 
@@ -43,26 +43,26 @@ class OpikTracer:
         }
         self._project, self._rest, self._clock = project, rest, clock
         self._files = TraceFiles(fallback)
-        self._outbox = Outbox(self._send, otherwise=self._files.append)
+        self._writer = BackgroundWriter(self._send, otherwise=self._files.append)
         self._client = None
         self._resting_until = 0.0
         self._told = False
 
     @property
     def dropped(self) -> int:
-        return self._outbox.dropped
+        return self._writer.dropped
 
     def start(self, name: str, **facts: object) -> Record:
-        return Record(name, facts, send=self._outbox.put)
+        return Record(name, facts, send=self._writer.put)
 
     def recent(self, limit: int) -> list[dict]:
         """Only those that Opik did not take; the others are in its own pages."""
-        self._outbox.flush(1.0)
+        self._writer.flush(1.0)
         return [trace for _, trace in zip(range(limit), read_traces(self._files.folder), strict=False)]
 
     def close(self) -> None:
         """At most two seconds; what Opik has not taken by then goes into the files."""
-        self._outbox.close(2.0)
+        self._writer.close(2.0)
 
     def _send(self, traces: list[dict]) -> None:
         """Raises what goes wrong; the traces go into the files then."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from loguru import logger
 
-from llm_engineering.infrastructure.tracing.redact import scrub
+from llm_engineering.infrastructure.tracing.redact import redact
 
 
 def new_id() -> str:
@@ -56,10 +56,10 @@ class Record:
         self._finished = True
         head = {"id": self.id, "name": self._name, "at": self._at, "ms": _ms(time.perf_counter() - self._began)}
         try:
-            kept = scrub({**head, "input": self._input, "output": facts, "stages": self._stages})
+            kept = redact({**head, "input": self._input, "output": facts, "stages": self._stages})
         except Exception as error:  # a fact whose own code fails; the answer it belongs to is good
             logger.warning("trace {}: a fact could not be recorded ({})", self.id, type(error).__name__)
-            kept = scrub({**head, "input": {}, "output": {}, "stages": [], "unrecorded": type(error).__name__})
+            kept = redact({**head, "input": {}, "output": {}, "stages": [], "unrecorded": type(error).__name__})
         self._send(kept)
 
 

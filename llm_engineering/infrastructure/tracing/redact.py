@@ -54,12 +54,12 @@ _SECRET_TEXTS = tuple(
 _SECRET_MARKS = tuple((mark, pattern) for marks, pattern in _SECRET_TEXTS for mark in marks)
 
 
-def scrub(value: object, *, room: int = RECORD) -> object:
+def redact(value: object, *, room: int = RECORD) -> object:
     """The same as JSON data. Never raises for data; what is no data is named by its type only."""
-    return _Scrubbing(room).value(value, 0)
+    return _Redaction(room).value(value, 0)
 
 
-class _Scrubbing:
+class _Redaction:
     def __init__(self, room: int) -> None:
         self._room = room
 

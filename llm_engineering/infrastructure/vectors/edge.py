@@ -10,7 +10,7 @@ from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, Ind
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import index_versions, points
-from llm_engineering.infrastructure.vectors.edge_engine import Shard, seal
+from llm_engineering.infrastructure.vectors.edge_engine import EdgeEngine, seal
 from llm_engineering.infrastructure.vectors.index_versions import Manifest
 
 SEAL_EVERY = 10_000  # chunks; each takes about 4 kB of memory until it is sealed, most of it BM25 postings
@@ -53,7 +53,7 @@ class EdgeVectorStore:
         if live is not None and int(version) < int(live):
             return set()
         try:
-            shard = (Shard.view if version == live else Shard.load)(self.root / version / "shard")
+            shard = (EdgeEngine.view if version == live else EdgeEngine.load)(self.root / version / "shard")
         except StoreCorrupt:
             if version == live:
                 raise
@@ -66,8 +66,8 @@ class EdgeVectorStore:
         manifest = index_versions.read_manifest(self.root / live)
         version = self.root / index_versions.next_version(self.root)
         _check_space(self.root, index_versions.stored_bytes(self.root / live), self._min_free)
-        source = Shard.view(self.root / live / "shard")
-        target = Shard.create(version / "shard", manifest.spec.embedding.size)
+        source = EdgeEngine.view(self.root / live / "shard")
+        target = EdgeEngine.create(version / "shard", manifest.spec.embedding.size)
         source.copy_without(author_id, target)
         source.close()
         return _publish(self.root, version.name, target, manifest).version
@@ -80,7 +80,7 @@ class EdgeReader:
         self._root, self._spec = root, spec
         self._lock = Lock()  # the engine holds the interpreter lock anyway
         self._version: str | None = None
-        self._shard: Shard | None = None
+        self._shard: EdgeEngine | None = None
         self._facets: Facets | None = None
 
     def info(self) -> IndexInfo | None:
@@ -119,7 +119,7 @@ class EdgeReader:
         """Of the version that is published when it begins, whatever is published meanwhile."""
         with self._lock:
             shard = self._follow()
-            own = Shard.view(shard.folder) if shard else None
+            own = EdgeEngine.view(shard.folder) if shard else None
         if own is None:
             return
         try:
@@ -138,7 +138,7 @@ class EdgeReader:
                 self._shard.close()
             self._shard = self._version = None
 
-    def _follow(self) -> Shard | None:
+    def _follow(self) -> EdgeEngine | None:
         """The published shard; None when there is none and no spec was asked for. Raises EmbeddingMismatch."""
         while (version := index_versions.current(self._root)) not in (None, self._version):
             try:
@@ -153,7 +153,7 @@ class EdgeReader:
     def _open(self, version: str) -> None:
         manifest = index_versions.read_manifest(self._root / version)
         points.check_spec(self._spec, _info(version, manifest), str(self._root))
-        shard = Shard.view(self._root / version / "shard")
+        shard = EdgeEngine.view(self._root / version / "shard")
         if (found := shard.count()) != manifest.chunks:
             shard.close()
             raise StoreCorrupt(
@@ -180,9 +180,9 @@ class EdgeWriter:
         self._live_manifest = index_versions.read_manifest(root / self._live) if self._live else None
         if self._live_manifest:
             points.check_spec(spec, _info(str(self._live), self._live_manifest), str(root))
-        self._view: Shard | None = None
+        self._view: EdgeEngine | None = None
         self._staging: str | None = None
-        self._shard: Shard | None = None
+        self._shard: EdgeEngine | None = None
         self.token = self._live_manifest.token if self._live_manifest else None
         self._resume()
 
@@ -209,7 +209,7 @@ class EdgeWriter:
             manifest = index_versions.read_manifest(self._root / version)
             if manifest.spec != self._spec or manifest.base != self._live:
                 return False
-            self._shard = Shard.load(self._root / version / "shard")
+            self._shard = EdgeEngine.load(self._root / version / "shard")
         except StoreCorrupt:  # the unpublished copy is damaged: begin again from what is published
             return False
         self._staging, self.token = version, manifest.token
@@ -235,9 +235,9 @@ class EdgeWriter:
         for at in range(0, len(document_ids) if shard else 0, 500):
             yield from shard.scroll(Where(document_id=tuple(document_ids[at : at + 500])), fields)
 
-    def _readable(self) -> Shard | None:
+    def _readable(self) -> EdgeEngine | None:
         if self._shard is None and self._view is None and self._live:
-            self._view = Shard.view(self._root / self._live / "shard")
+            self._view = EdgeEngine.view(self._root / self._live / "shard")
         return self._shard or self._view
 
     # --- writing ---
@@ -273,7 +273,7 @@ class EdgeWriter:
             shard, self._shard = self._shard, None
             shard.close()
             seal(folder)
-            self._shard, self._unsealed = Shard.load(folder), 0
+            self._shard, self._unsealed = EdgeEngine.load(folder), 0
 
     def publish(self) -> IndexInfo:
         if self._live_manifest and self._shard is None:
@@ -287,7 +287,7 @@ class EdgeWriter:
         _keep_two(self._root, version)
         return info
 
-    def _writable(self) -> Shard:
+    def _writable(self) -> EdgeEngine:
         if self._shard is None:
             self._staging = self._next
             folder = self._root / self._staging
@@ -295,10 +295,10 @@ class EdgeWriter:
                 self._close_view()
                 _check_space(self._root, index_versions.stored_bytes(self._root / self._live), self._min_free)
                 index_versions.copy_tree(self._root / self._live / "shard", folder / "shard")
-                self._shard = Shard.load(folder / "shard")
+                self._shard = EdgeEngine.load(folder / "shard")
             else:
                 _check_space(self._root, 0, self._min_free)
-                self._shard = Shard.create(folder / "shard", self._spec.embedding.size)
+                self._shard = EdgeEngine.create(folder / "shard", self._spec.embedding.size)
                 self._shard.flush()
             self._write_manifest()
         return self._shard
@@ -319,7 +319,7 @@ class EdgeWriter:
         self._shard = None
 
 
-def _publish(root: Path, version: str, shard: Shard, manifest: Manifest) -> IndexInfo:
+def _publish(root: Path, version: str, shard: EdgeEngine, manifest: Manifest) -> IndexInfo:
     shard.flush()
     chunks = shard.count()
     shard.close()

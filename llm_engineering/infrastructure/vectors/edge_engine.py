@@ -34,7 +34,7 @@ shard.close()
 
 
 @contextmanager
-def engine(folder: Path, *, opening: bool = False) -> Iterator[None]:
+def edge_errors(folder: Path, *, opening: bool = False) -> Iterator[None]:
     """Edge raises plain `Exception`, and panics when what is on the disk surprises it."""
     try:
         yield
@@ -47,14 +47,14 @@ def engine(folder: Path, *, opening: bool = False) -> Iterator[None]:
         raise kind(f"{folder} cannot be {'opened' if opening else 'used'}: {error}; {points.REBUILD}") from error
 
 
-class Shard:
+class EdgeEngine:
     """Points in one folder. `create` and `load` take the engine's lock on it; `view` shares it with everybody."""
 
     def __init__(self, folder: Path, edge: Any) -> None:
         self.folder, self._edge = folder, edge
 
     @classmethod
-    def create(cls, folder: Path, size: int) -> "Shard":
+    def create(cls, folder: Path, size: int) -> "EdgeEngine":
         import qdrant_edge as e
 
         folder.mkdir(parents=True)
@@ -70,7 +70,7 @@ class Shard:
                 default_segment_number=MOST_SEGMENTS, max_segment_size=1, indexing_threshold=1
             ),
         )
-        with engine(folder):
+        with edge_errors(folder):
             edge = e.EdgeShard.create(str(folder), config)
             for field in points.KEYWORDS:
                 # sealing puts an author's vectors side by side, so a question to one author reads them in one go
@@ -81,15 +81,15 @@ class Shard:
         return cls(folder, edge)
 
     @classmethod
-    def load(cls, folder: Path) -> "Shard":
+    def load(cls, folder: Path) -> "EdgeEngine":
         """To write. Raises StoreCorrupt."""
         import qdrant_edge as e
 
-        with engine(folder, opening=True):
+        with edge_errors(folder, opening=True):
             return cls(folder, e.EdgeShard.load(str(folder)))
 
     @classmethod
-    def view(cls, folder: Path) -> "Shard":
+    def view(cls, folder: Path) -> "EdgeEngine":
         """To read what is published, beside any number of other readers. Raises StoreCorrupt.
 
         The engine's lock is on its write-ahead log, which a published folder no longer needs. So each reader has a
@@ -103,7 +103,7 @@ class Shard:
                 raise StoreCorrupt(f"{folder} holds no segments; {points.REBUILD}")
             shutil.copyfile(folder / "edge_config.json", own / "edge_config.json")
             (own / "segments").symlink_to((folder / "segments").resolve(), target_is_directory=True)
-            with engine(folder, opening=True):
+            with edge_errors(folder, opening=True):
                 shard = cls(folder, e.EdgeShard.load(str(own)))
         except BaseException as error:
             shutil.rmtree(own)
@@ -117,7 +117,7 @@ class Shard:
         self._edge.close()
 
     def flush(self) -> None:
-        with engine(self.folder):
+        with edge_errors(self.folder):
             self._edge.flush()
 
     # --- asking ---
@@ -125,7 +125,7 @@ class Shard:
     def count(self, where: Where | None = None) -> int:
         import qdrant_edge as e
 
-        with engine(self.folder):
+        with edge_errors(self.folder):
             return self._edge.count(e.CountRequest(exact=True, filter=_filter(where)))
 
     def scroll(self, where: Where | None, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -139,7 +139,7 @@ class Shard:
         selector = e.PayloadSelector.Include(payload) if isinstance(payload, list) else payload
         offset = None
         while True:
-            with engine(self.folder):
+            with edge_errors(self.folder):
                 records, offset = self._edge.scroll(
                     e.ScrollRequest(
                         limit=BATCH, offset=offset, filter=_filter(where), with_payload=selector, with_vector=vectors
@@ -156,7 +156,7 @@ class Shard:
         asked = {i: r for i, s in enumerate(searches) if (r := _request(s, _filter(where), limit + points.SPARE))}
         if not asked:
             return [[] for _ in searches]
-        with engine(self.folder):
+        with edge_errors(self.folder):
             answers = self._edge.query_batch(e.QueryBatchRequest(list(asked.values())))
         best = dict(zip(asked, [points.best_scores(answer, limit) for answer in answers], strict=True))
         # searches of one batch find the same chunks again and again, and reading them is most of the work
@@ -164,7 +164,7 @@ class Shard:
         return [[Hit(chunk=chunks[i], score=score) for i, score in best.get(at, ())] for at in range(len(searches))]
 
     def _chunks_of(self, ids: Collection[Any]) -> dict[Any, Chunk]:
-        with engine(self.folder):
+        with edge_errors(self.folder):
             records = self._edge.retrieve(list(ids), with_payload=True, with_vector=False)
         return {record.id: points.to_chunk(record.id, record.payload) for record in records}
 
@@ -182,7 +182,7 @@ class Shard:
             records, _ = self._edge.scroll(request)
             return records[0].payload[field] if records else None
 
-        with engine(self.folder):
+        with edge_errors(self.folder):
             return points.facets(
                 counts,
                 lambda author_id: first("author_name", Where(author_id=author_id)),
@@ -217,14 +217,14 @@ class Shard:
 
         batch = list(batch)
         for at in range(0, len(batch), BATCH):
-            with engine(self.folder):
+            with edge_errors(self.folder):
                 self._edge.update(e.UpdateOperation.upsert_points(batch[at : at + BATCH]))
 
     def rewrite(self, kept: Sequence[Point]) -> None:
         """Another payload, and the BM25 words that come from it; the dense vector stays."""
         import qdrant_edge as e
 
-        with engine(self.folder):
+        with edge_errors(self.folder):
             if kept:
                 words = [e.PointVectors(id=p.chunk.id, vector={points.SPARSE: _passage(p.chunk)}) for p in kept]
                 self._edge.update(e.UpdateOperation.update_vectors(words))
@@ -234,11 +234,11 @@ class Shard:
     def delete(self, ids: Sequence[str]) -> None:
         import qdrant_edge as e
 
-        with engine(self.folder):
+        with edge_errors(self.folder):
             if ids:
                 self._edge.update(e.UpdateOperation.delete_points(list(ids)))
 
-    def copy_without(self, author_id: str, target: "Shard") -> None:
+    def copy_without(self, author_id: str, target: "EdgeEngine") -> None:
         """Points of everybody else, written anew: nothing of what was deleted is left in the target's files."""
         import qdrant_edge as e
 

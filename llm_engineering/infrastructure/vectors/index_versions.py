@@ -87,7 +87,7 @@ def point_current_to(root: Path, name: str) -> None:
 def _replace(path: Path, text: str) -> None:
     """Readers see the old content or the new, also after a power cut."""
     fresh = path.with_name(f".{path.name}.new")
-    with disk_trouble(path.parent):
+    with disk_error(path.parent):
         with fresh.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -106,14 +106,14 @@ def _sync(path: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Everything in `folder` survives a power cut."""
-    with disk_trouble(folder):
+    with disk_error(folder):
         for path in (*folder.rglob("*"), folder, folder.parent):
             _sync(path)
 
 
 def copy_tree(source: Path, target: Path) -> None:
     """A real copy of what may be written afterwards; holes stay holes (an empty shard is 200 MB of them)."""
-    with disk_trouble(target.parent):
+    with disk_error(target.parent):
         target.mkdir(parents=True)
         for path in sorted(source.rglob("*")):
             place = target / path.relative_to(source)
@@ -153,7 +153,7 @@ def remove(version: Path) -> None:
 
 
 @contextmanager
-def disk_trouble(folder: Path) -> Iterator[None]:
+def disk_error(folder: Path) -> Iterator[None]:
     """A full or read-only disk becomes StoreUnavailable; what is published stays as it was."""
     try:
         yield
@@ -168,7 +168,7 @@ def disk_trouble(folder: Path) -> Iterator[None]:
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
     """Raises StoreLocked while another writer, of this or another process, holds it. A dead process holds nothing."""
-    with disk_trouble(root):
+    with disk_error(root):
         root.mkdir(parents=True, exist_ok=True)
         fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -179,7 +179,7 @@ def lock(root: Path) -> Iterator[None]:
             raise StoreLocked(
                 f"{root} is being written by process {owner}; wait for it to end, or stop it, and run again"
             ) from None
-        with disk_trouble(root):
+        with disk_error(root):
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield

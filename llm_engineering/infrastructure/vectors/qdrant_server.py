@@ -29,9 +29,9 @@ def connect(url: str, api_key: str | None = None):
             raise ValueError
         client = QdrantClient(url=url, api_key=api_key, timeout=TIMEOUT, check_compatibility=False)
     except ValueError:  # its reason may quote a password
-        raise ConfigError(f"TWIN_VECTORS={shown(url)}: no usable address; write http://HOST:6333") from None
+        raise ConfigError(f"TWIN_VECTORS={without_secrets(url)}: no usable address; write http://HOST:6333") from None
     try:
-        with server_trouble(shown(url)):
+        with server_error(without_secrets(url)):
             client.get_collections()
     except StoreUnavailable:
         client.close()
@@ -39,14 +39,14 @@ def connect(url: str, api_key: str | None = None):
     return client
 
 
-def shown(url: str) -> str:
+def without_secrets(url: str) -> str:
     """Without user, password and query."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 @contextmanager
-def server_trouble(address: str) -> Iterator[None]:
+def server_error(address: str) -> Iterator[None]:
     from pydantic import ValidationError
     from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -80,19 +80,19 @@ class Server:
 
     def __init__(self, client: Any, prefix: str) -> None:
         self.client, self.prefix = client, prefix
-        self.address = shown(str(client.init_options.get("url") or client.init_options.get("location")))
+        self.address = without_secrets(str(client.init_options.get("url") or client.init_options.get("location")))
         self.meta_collection = f"{prefix}{META}"
 
     # --- versions ---
 
     def versions(self) -> list[str]:
         """Every collection of ours, oldest first."""
-        with server_trouble(self.address):
+        with server_error(self.address):
             names = [collection.name for collection in self.client.get_collections().collections]
         return sorted(filter(self._is_ours, names), key=lambda name: name.rpartition("--")[2])
 
     def published(self) -> str | None:
-        with server_trouble(self.address):
+        with server_error(self.address):
             aliases = self.client.get_aliases().aliases
         ours = [a.collection_name for a in aliases if self._is_ours(a.collection_name)]
         return max(ours, default=None, key=lambda name: name.rpartition("--")[2])
@@ -112,13 +112,13 @@ class Server:
             moves.append(m.DeleteAliasOperation(delete_alias=m.DeleteAlias(alias_name=old.rpartition("--")[0])))
         create = m.CreateAlias(collection_name=new, alias_name=new.rpartition("--")[0])
         moves.append(m.CreateAliasOperation(create_alias=create))
-        with server_trouble(self.address):
+        with server_error(self.address):
             self.client.update_collection_aliases(moves)
 
     def create(self, collection: str, size: int) -> None:
         from qdrant_client import models as m
 
-        with server_trouble(self.address):
+        with server_error(self.address):
             self.client.create_collection(
                 collection,
                 vectors_config={points.DENSE: m.VectorParams(size=size, distance=m.Distance.COSINE)},
@@ -132,7 +132,7 @@ class Server:
     def drop(self, collection: str) -> None:
         from qdrant_client import models as m
 
-        with server_trouble(self.address):
+        with server_error(self.address):
             self.client.delete_collection(collection)
             ids = m.PointIdsList(points=[stable_id("index", collection)])
             self.client.delete(self.meta_collection, ids, wait=True)
@@ -140,7 +140,7 @@ class Server:
     # --- spec and token ---
 
     def record(self, key: str) -> dict[str, Any] | None:
-        with server_trouble(self.address):
+        with server_error(self.address):
             if not self.client.collection_exists(self.meta_collection):
                 return None
             found = self.client.retrieve(self.meta_collection, [key])
@@ -149,7 +149,7 @@ class Server:
     def write_record(self, key: str, payload: dict[str, Any]) -> None:
         from qdrant_client import models as m
 
-        with server_trouble(self.address):
+        with server_error(self.address):
             if not self.client.collection_exists(self.meta_collection):
                 self.client.create_collection(self.meta_collection, vectors_config={})
             point = m.PointStruct(id=key, vector={}, payload=payload)
@@ -180,7 +180,7 @@ class Server:
     # --- points ---
 
     def count(self, collection: str, where: Where | None) -> int:
-        with server_trouble(self.address):
+        with server_error(self.address):
             return self.client.count(collection, count_filter=only_where(where), exact=True).count
 
     def scroll(
@@ -198,7 +198,7 @@ class Server:
     def _records(self, collection: str, where: Where | None, payload: list[str] | bool) -> Iterator[Any]:
         offset = None
         while True:
-            with server_trouble(self.address):
+            with server_error(self.address):
                 records, offset = self.client.scroll(
                     collection, scroll_filter=only_where(where), limit=1000, offset=offset, with_payload=payload
                 )
@@ -219,7 +219,7 @@ class Server:
             )
             return records[0].payload[field] if records else None
 
-        with server_trouble(self.address):
+        with server_error(self.address):
             return points.facets(
                 counts,
                 lambda author_id: first("author_name", Where(author_id=author_id)),
@@ -236,19 +236,19 @@ class Server:
         asked = {i: r for i, s in enumerate(searches) if (r := request(s, only, wanted))}
         if not asked:
             return [[] for _ in searches]
-        with server_trouble(self.address):
+        with server_error(self.address):
             answers = self.client.query_batch_points(collection, list(asked.values()))
         found = {i: answer.points for i, answer in zip(asked, answers, strict=True)}
         chunks: dict[str, Chunk] = {}  # searches of one batch find the same chunks again and again
         return [points.hits(found.get(i, ()), chunks, limit) for i in range(len(searches))]
 
     def write(self, collection: str, plan: points.Plan) -> None:
-        with server_trouble(self.address):
+        with server_error(self.address):
             for operations in writes(plan):
                 self.client.batch_update_points(collection, operations, wait=True)
 
     def delete_where(self, collection: str, where: Where) -> None:
         from qdrant_client import models as m
 
-        with server_trouble(self.address):
+        with server_error(self.address):
             self.client.delete(collection, m.FilterSelector(filter=only_where(where)), wait=True)

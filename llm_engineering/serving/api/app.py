@@ -37,9 +37,9 @@ def create_app(
     from fastapi import FastAPI
 
     from llm_engineering.serving.api import routes
-    from llm_engineering.serving.api.calls import Desk
+    from llm_engineering.serving.api.calls import Calls
     from llm_engineering.serving.api.metrics import Metrics
-    from llm_engineering.serving.api.middleware import Gate
+    from llm_engineering.serving.api.middleware import ApiMiddleware
     from llm_engineering.serving.api.openapi import describe
     from llm_engineering.serving.api.worker_pool import Workers
 
@@ -51,11 +51,11 @@ def create_app(
         patience=limits.client_seconds,
     )
     metrics = Metrics(workers)
-    desk = Desk(service=service, workers=workers, limits=limits, metrics=metrics)
+    calls = Calls(service=service, workers=workers, limits=limits, metrics=metrics)
 
     @asynccontextmanager
     async def life(_: "FastAPI") -> AsyncIterator[None]:
-        desk.load()
+        calls.load()
         saving = asyncio.create_task(_save_now_and_then(allowance))
         try:
             yield
@@ -63,15 +63,15 @@ def create_app(
             saving.cancel()
             ended = await asyncio.to_thread(workers.close, limits.drain_seconds)
             await asyncio.to_thread(allowance.save)
-            if ended and desk.loaded.is_set():  # else a thread still uses it, and the process ends anyway
+            if ended and calls.loaded.is_set():  # else a thread still uses it, and the process ends anyway
                 await asyncio.to_thread(service.close)
 
     app = FastAPI(title="LLM Twin", version="1", description=ABOUT, lifespan=life, redirect_slashes=False)
-    app.state.desk = desk
-    routes.register(app, desk)
+    app.state.calls = calls
+    routes.register(app, calls)
     describe(app, require_keys=require_keys)
     app.add_middleware(
-        Gate,
+        ApiMiddleware,
         keys=keys,
         require_keys=require_keys,
         allowance=allowance,

@@ -26,7 +26,7 @@ READY_HOLDS = 1.0  # seconds for which one look at the pieces is believed
 
 
 @dataclass(kw_only=True)
-class Desk:
+class Calls:
     """`loaded` is set when the service's loading has ended, in whatever way."""
 
     service: Service

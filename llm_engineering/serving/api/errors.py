@@ -32,7 +32,7 @@ class ErrorAnswer(BaseModel):
     error: ErrorFacts
 
 
-class Trouble(Exception):
+class ApiError(Exception):
     """An answer other than the one asked for."""
 
     def __init__(
@@ -57,39 +57,39 @@ class Trouble(Exception):
         return {"error": facts}
 
 
-class _Told(NamedTuple):
+class _ErrorMapping(NamedTuple):
     status: int
     code: str
     message: str
     retry_after: float | None
 
 
-def trouble_of(error: LLMTwinError) -> Trouble:
+def api_error_of(error: LLMTwinError) -> ApiError:
     """What a client is told about trouble of ours. The full message, which may name paths, belongs in the log."""
-    told = _told(error)
+    told = _error_mapping(error)
     kind = INVALID if told.status < 500 else SERVER
-    return Trouble(told.status, told.message, type=kind, code=told.code, retry_after=told.retry_after)
+    return ApiError(told.status, told.message, type=kind, code=told.code, retry_after=told.retry_after)
 
 
-def _told(error: LLMTwinError) -> _Told:
+def _error_mapping(error: LLMTwinError) -> _ErrorMapping:
     match error:
         case BadQuestion():
-            return _Told(400, "bad_question", without_paths(str(error)), None)
+            return _ErrorMapping(400, "bad_question", without_paths(str(error)), None)
         case NotReady():
-            return _Told(503, "not_ready", without_paths(str(error)), error.retry_after)
+            return _ErrorMapping(503, "not_ready", without_paths(str(error)), error.retry_after)
         case ModelUnavailable():
             message = f"the language model cannot answer: {without_paths(str(error))}"
-            return _Told(503, "model_unavailable", message, (error.retry_after or 5.0) if error.retry else None)
+            return _ErrorMapping(503, "model_unavailable", message, (error.retry_after or 5.0) if error.retry else None)
         case EmbeddingMismatch():
             message = (
                 "the index was built with another embedder or chunking than this server uses; whoever runs it "
                 "should set TWIN_EMBEDDER back or run `poe run-features --rebuild`"
             )
-            return _Told(503, "embedding_mismatch", message, None)
+            return _ErrorMapping(503, "embedding_mismatch", message, None)
         case StoreUnavailable():
             message = "a store this server needs cannot be reached or read at the moment; try again, or ask who runs it"
-            return _Told(503, "store_unavailable", message, 5.0)
-    return _Told(503, "unavailable", without_paths(str(error)), 5.0)
+            return _ErrorMapping(503, "store_unavailable", message, 5.0)
+    return _ErrorMapping(503, "unavailable", without_paths(str(error)), 5.0)
 
 
 _PATH = re.compile(r"(?<![\w/.])(?:~|\.{1,2})?/[^\s,;:'\"()]+|(?<![\w/])\.?[\w-]+(?:/[\w.-]+){2,}|\b[A-Za-z]:\\\S+")
@@ -102,13 +102,17 @@ def without_paths(text: str) -> str:
     return " ".join(_PATH.sub("[path]", _ADDRESS.sub("[address]", text)).split())[:1000]
 
 
-def trouble_with_fields(errors: Sequence[Mapping[str, Any]]) -> Trouble:
+def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """The first few wrong fields, by name and reason; never the values, which may be secret or huge."""
     if errors and errors[0]["type"] == "json_invalid":
-        return Trouble(400, f"the body is not valid JSON: {errors[0].get('ctx', {}).get('error', '')}", code="bad_json")
+        return ApiError(
+            400, f"the body is not valid JSON: {errors[0].get('ctx', {}).get('error', '')}", code="bad_json"
+        )
     lines = [f"{_place(one['loc'])}: {_reason(one)}" for one in errors[:5]]
     more = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
-    return Trouble(400, "; ".join(lines) + more, code="bad_request", param=_place(errors[0]["loc"]) if errors else None)
+    return ApiError(
+        400, "; ".join(lines) + more, code="bad_request", param=_place(errors[0]["loc"]) if errors else None
+    )
 
 
 def _place(loc: Sequence[str | int]) -> str:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
 from llm_engineering.domain.noun import Noun
-from llm_engineering.serving.api.errors import AUTHENTICATION, Trouble
+from llm_engineering.serving.api.errors import AUTHENTICATION, ApiError
 
 PREFIX = "twin-"
 
@@ -126,8 +126,8 @@ class KeyRing:
             raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
 
 
-def refused(message: str) -> Trouble:
-    return Trouble(401, message, type=AUTHENTICATION, code="invalid_api_key")
+def refused(message: str) -> ApiError:
+    return ApiError(401, message, type=AUTHENTICATION, code="invalid_api_key")
 
 
 def _hash(secret: str) -> str:

@@ -10,7 +10,7 @@ from threading import Lock
 from pydantic import Field
 
 from llm_engineering.domain.noun import Noun
-from llm_engineering.serving.api.errors import RATE, Trouble
+from llm_engineering.serving.api.errors import RATE, ApiError
 from llm_engineering.serving.api.keys import ApiKey
 
 
@@ -50,7 +50,7 @@ class Allowance:
             used = self._used.get(key.id, 0)
             if key.quota is not None and used >= key.quota:
                 tomorrow = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
-                raise Trouble(
+                raise ApiError(
                     429,
                     f"the daily quota of {key.quota} requests of this key is used up; it starts anew at 00:00 UTC",
                     type="insufficient_quota",
@@ -67,7 +67,7 @@ class Allowance:
         tokens = min(key.rate, tokens + max(0.0, (now - since).total_seconds()) * key.rate / 60)
         if tokens < 1:
             self._buckets[key.id] = (tokens, now)
-            raise Trouble(
+            raise ApiError(
                 429,
                 f"more than {key.rate} requests a minute with this key; slow down",
                 type=RATE,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from llm_engineering.domain.errors import LLMTwinError
-from llm_engineering.serving.api.errors import SERVER, Trouble, trouble_of
+from llm_engineering.serving.api.errors import SERVER, ApiError, api_error_of
 from llm_engineering.serving.api.keys import ApiKey, KeyRing, refused
 from llm_engineering.serving.api.limits import Allowance, Limits
 from llm_engineering.serving.api.metrics import Metrics
@@ -35,7 +35,7 @@ class ClientTooSlow(Exception):
     """It neither sent nor took anything for as long as a client may."""
 
 
-class Gate:
+class ApiMiddleware:
     """ASGI middleware. `hosts` None: any host name is served; else only those, so that a page elsewhere cannot reach
     a server on loopback by giving its own name that address (DNS rebinding)."""
 
@@ -58,19 +58,19 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return  # there is nothing behind a web socket
-        await _Passing(self, scope, receive, send).through()
+        await _GuardedRequest(self, scope, receive, send).through()
 
 
-class _Passing:
+class _GuardedRequest:
     """One request on its way through."""
 
-    def __init__(self, gate: Gate, scope: Message, receive: Receive, send: Send) -> None:
-        self._gate, self._scope, self._receive, self._send = gate, scope, receive, send
+    def __init__(self, middleware: ApiMiddleware, scope: Message, receive: Receive, send: Send) -> None:
+        self._middleware, self._scope, self._receive, self._send = middleware, scope, receive, send
         self._headers = dict(scope["headers"])
         self._began = time.perf_counter()
         self._status, self._started, self._body_over, self._received = 0, False, False, 0
         self._key: ApiKey | None = None
-        self._fault: Trouble | None = None  # of the body, which FastAPI would report as "cannot be parsed"
+        self._fault: ApiError | None = None  # of the body, which FastAPI would report as "cannot be parsed"
         given = self._headers.get(b"x-request-id", b"")
         self.id = given.decode() if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
 
@@ -79,12 +79,12 @@ class _Passing:
         note = ""
         try:
             await self._check()
-            await self._gate._app(self._scope, self.receive, self.send)
-        except Trouble as trouble:
+            await self._middleware._app(self._scope, self.receive, self.send)
+        except ApiError as trouble:
             await self._tell(self._fault or trouble)
         except LLMTwinError as error:
             note = str(error)
-            await self._tell(trouble_of(error))
+            await self._tell(api_error_of(error))
         except (ClientLeft, ClientTooSlow) as error:
             self._status, note = 499, type(error).__name__  # as nginx writes it; returning cuts the connection
         except Exception:
@@ -92,14 +92,14 @@ class _Passing:
 
             logger.exception(f"request {self.id} met a bug")
             message = f"something went wrong in the server, which its log explains under request {self.id}"
-            await self._tell(Trouble(500, message, type=SERVER, code="internal_error"))
+            await self._tell(ApiError(500, message, type=SERVER, code="internal_error"))
         finally:
             self._record(note)
 
     async def _check(self) -> None:
-        if self._gate._hosts is not None and (name := self._host()) not in self._gate._hosts:
-            known = ", ".join(sorted(self._gate._hosts))
-            raise Trouble(
+        if self._middleware._hosts is not None and (name := self._host()) not in self._middleware._hosts:
+            known = ", ".join(sorted(self._middleware._hosts))
+            raise ApiError(
                 421, f"this server does not answer to the name {name[:100]!r}, only to {known}; see TWIN_API_HOSTS",
                 code="wrong_host",
             )  # fmt: skip
@@ -107,9 +107,9 @@ class _Passing:
             self._key = self._find_key()
             self._scope["state"]["key"] = self._key
             if self._key and self._scope["method"] == "POST":
-                self._gate._allowance.spend(self._key)
+                self._middleware._allowance.spend(self._key)
         length = self._headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._gate._limits.body_bytes:
+        if length.isdigit() and int(length) > self._middleware._limits.body_bytes:
             raise self._too_large()
 
     def _host(self) -> str:
@@ -118,14 +118,14 @@ class _Passing:
 
     def _find_key(self) -> ApiKey | None:
         """On loopback a key that is not known is as good as none: OpenAI's clients cannot be told to send none."""
-        secret, keys = _secret(self._headers.get(b"authorization", b"")), self._gate._keys
+        secret, keys = _secret(self._headers.get(b"authorization", b"")), self._middleware._keys
         try:
             if secret and keys:
                 return keys.find(secret)
-            if self._gate._require_keys:
+            if self._middleware._require_keys:
                 raise refused("this server needs an API key: send the header `Authorization: Bearer KEY`")
-        except Trouble as trouble:
-            if self._gate._require_keys:
+        except ApiError as trouble:
+            if self._middleware._require_keys:
                 # a browser then asks for it, with any user name, so that the chat page can be opened
                 browser = b"text/html" in self._headers.get(b"accept", b"")
                 trouble.headers["WWW-Authenticate"] = 'Basic realm="LLM Twin"' if browser else "Bearer"
@@ -136,16 +136,16 @@ class _Passing:
         if self._body_over:
             return await self._receive()  # only whether the client is still there
         try:
-            async with asyncio.timeout(self._gate._limits.client_seconds):
+            async with asyncio.timeout(self._middleware._limits.client_seconds):
                 message = await self._receive()
         except TimeoutError:
-            seconds = self._gate._limits.client_seconds
-            self._fault = Trouble(408, f"nothing more of the body came for {seconds:g} seconds", code="too_slow")
+            seconds = self._middleware._limits.client_seconds
+            self._fault = ApiError(408, f"nothing more of the body came for {seconds:g} seconds", code="too_slow")
             raise self._fault from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._body_over = not message.get("more_body", False)
-            if self._received > self._gate._limits.body_bytes:
+            if self._received > self._middleware._limits.body_bytes:
                 self._fault = self._too_large()
                 raise self._fault
         return message
@@ -155,7 +155,7 @@ class _Passing:
             self._status, self._started = message["status"], True
             message["headers"] = [*message.get("headers", ()), *self._extra(message.get("headers", ()))]
         try:
-            async with asyncio.timeout(self._gate._limits.client_seconds):
+            async with asyncio.timeout(self._middleware._limits.client_seconds):
                 await self._send(message)
         except TimeoutError:
             raise ClientTooSlow from None
@@ -165,7 +165,7 @@ class _Passing:
         extra = [(b"x-request-id", self.id.encode()), *_SAFE]
         return extra if media.startswith((b"text/html", b"text/css", b"image/")) else [*extra, _NOTHING_TO_SHOW]
 
-    async def _tell(self, trouble: Trouble) -> None:
+    async def _tell(self, trouble: ApiError) -> None:
         if self._started:
             return  # half an answer is out: cutting the connection is all that can be said
         body = as_json(trouble.body())
@@ -180,8 +180,8 @@ class _Passing:
         await self.send(start)
         await self.send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
 
-    def _too_large(self) -> Trouble:
-        return Trouble(413, f"the body is larger than {self._gate._limits.body_bytes} bytes", code="too_large")
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"the body is larger than {self._middleware._limits.body_bytes} bytes", code="too_large")
 
     def _record(self, note: str) -> None:
         from loguru import logger
@@ -189,7 +189,7 @@ class _Passing:
         seconds = time.perf_counter() - self._began
         route = getattr(self._scope.get("route"), "path", "other")
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
-        self._gate._metrics.requested(route, method, self._status, seconds)
+        self._middleware._metrics.requested(route, method, self._status, seconds)
         who = self._key.team if self._key else "-"
         level = "DEBUG" if route in PROBES else "WARNING" if self._status >= 500 else "INFO"
         logger.log(level, f"{self.id} {method} {route} {self._status} {seconds * 1000:.0f} ms {who} {note}".rstrip())

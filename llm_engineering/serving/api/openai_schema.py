@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, field_validator
 from llm_engineering.domain.answers import Answer, Question, Role
 from llm_engineering.domain.answers import Message as DomainMessage
 from llm_engineering.serving.api import schemas
-from llm_engineering.serving.api.errors import Trouble
+from llm_engineering.serving.api.errors import ApiError
 
 EXTENSION = "llm_twin"  # the field of a completion that holds sources and citations
 
@@ -77,7 +77,7 @@ class ChatRequest(BaseModel):
         """The last message is the question, and must be the user's. Raises Trouble."""
         last = self.messages[-1]
         if last.role != "user":
-            raise Trouble(
+            raise ApiError(
                 400, "the last message must be the user's question", code="bad_request",
                 param=f"messages[{len(self.messages) - 1}].role",
             )  # fmt: skip
@@ -119,7 +119,7 @@ class Completion(BaseModel):
     llm_twin: Extension
 
 
-class ModelShown(BaseModel):
+class ModelOut(BaseModel):
     id: str
     object: Literal["model"]
     created: int
@@ -128,15 +128,15 @@ class ModelShown(BaseModel):
 
 class ModelList(BaseModel):
     object: Literal["list"]
-    data: list[ModelShown]
+    data: list[ModelOut]
 
 
-def model_shown(name: str, *, created: int) -> dict[str, Any]:
+def model_out(name: str, *, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": "llm-twin"}
 
 
-def unknown_model(name: str, known: Sequence[str]) -> Trouble:
-    return Trouble(
+def unknown_model(name: str, known: Sequence[str]) -> ApiError:
+    return ApiError(
         404,
         f"there is no model {name[:100]!r}; there is: {', '.join(known)}",
         code="model_not_found",

@@ -50,8 +50,8 @@ def _error(status: int) -> dict[str, Any]:
 
 
 PROBE: dict[int | str, dict[str, Any]] = {
-    200: {"model": schemas.ReadyShown},
-    503: {"model": schemas.ReadyShown, "description": "Not yet, or not at the moment: the pieces say why."},
+    200: {"model": schemas.ReadyOut},
+    503: {"model": schemas.ReadyOut, "description": "Not yet, or not at the moment: the pieces say why."},
 }
 
 

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, Understood
+from llm_engineering.domain.answers import Answer, Delta, Feedback, ParsedQuestion
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api import openai_schema as openai
 from llm_engineering.serving.api import schemas, sse
-from llm_engineering.serving.api.calls import Desk, owner_of
-from llm_engineering.serving.api.errors import INVALID, SERVER, Trouble, trouble_of, trouble_with_fields
+from llm_engineering.serving.api.calls import Calls, owner_of
+from llm_engineering.serving.api.errors import INVALID, SERVER, ApiError, api_error_of, validation_error
 from llm_engineering.serving.api.metrics import MEDIA_TYPE
 from llm_engineering.serving.api.openapi import PROBE, answers
 from llm_engineering.serving.api.service import Event
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
 
-def register(app: "FastAPI", desk: Desk) -> None:
-    _own_routes(app, desk)
-    _openai_routes(app, desk)
-    _probes(app, desk)
+def register(app: "FastAPI", calls: Calls) -> None:
+    _own_routes(app, calls)
+    _openai_routes(app, calls)
+    _probes(app, calls)
     _errors(app)
 
 
-def _own_routes(app: "FastAPI", desk: Desk) -> None:
+def _own_routes(app: "FastAPI", calls: Calls) -> None:
     from fastapi import Request
 
     @app.post(
@@ -34,8 +34,8 @@ def _own_routes(app: "FastAPI", desk: Desk) -> None:
     )
     async def search(asked: schemas.SearchRequest, request: Request) -> Any:
         question = asked.as_question()
-        schemas.check_context(question, characters=desk.limits.context_characters)
-        found = await desk.blocking(request, lambda: desk.service.search(question))
+        schemas.check_context(question, characters=calls.limits.context_characters)
+        found = await calls.blocking(request, lambda: calls.service.search(question))
         sources = [schemas.source(one) for one in found.passages]
         return _json({"understood": schemas.understood(found.understood), "sources": sources})
 
@@ -45,8 +45,8 @@ def _own_routes(app: "FastAPI", desk: Desk) -> None:
     async def rag(asked: schemas.RagRequest, request: Request) -> Any:
         options = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
         if not asked.stream:
-            return _json(schemas.rag_answer(await desk.ask(request, asked.as_question(), **options)))
-        return await _streamed(request, _rag_events(desk.events(owner_of(request), asked.as_question(), **options)))
+            return _json(schemas.rag_answer(await calls.ask(request, asked.as_question(), **options)))
+        return await _streamed(request, _rag_events(calls.events(owner_of(request), asked.as_question(), **options)))
 
     @app.post(
         "/feedback", tags=["ask"], summary="Say what you think of an answer", status_code=201,
@@ -54,11 +54,11 @@ def _own_routes(app: "FastAPI", desk: Desk) -> None:
     )  # fmt: skip
     async def feedback(given: schemas.FeedbackRequest, request: Request) -> Any:
         thought = Feedback(**given.model_dump())
-        await desk.blocking(request, lambda: desk.service.feedback(thought))
+        await calls.blocking(request, lambda: calls.service.feedback(thought))
         return _json({"stored": True}, status=201)
 
 
-def _openai_routes(app: "FastAPI", desk: Desk) -> None:
+def _openai_routes(app: "FastAPI", calls: Calls) -> None:
     from fastapi import Request
 
     @app.post(
@@ -66,50 +66,50 @@ def _openai_routes(app: "FastAPI", desk: Desk) -> None:
         responses=answers(openai.Completion, stream=True, not_found=True),
     )  # fmt: skip
     async def chat(asked: openai.ChatRequest, request: Request) -> Any:
-        known = desk.service.models()
+        known = calls.service.models()
         if asked.model not in known:
             raise openai.unknown_model(asked.model, known)
         question, chat_id = asked.as_question(), f"chatcmpl-{secrets.token_hex(12)}"
         options = {"max_tokens": asked.tokens, "temperature": asked.temperature}
         if not asked.stream:
-            answer = await desk.ask(request, question, **options)
+            answer = await calls.ask(request, question, **options)
             return _json(openai.completion(answer, asked, chat_id=chat_id))
-        events = desk.events(owner_of(request), question, **options)
+        events = calls.events(owner_of(request), question, **options)
         return await _streamed(request, _chat_chunks(events, asked, openai.Chunks(asked, chat_id=chat_id)))
 
     @app.get(
         "/v1/models", tags=["openai"], summary="What may be asked", responses=answers(openai.ModelList, body=False)
     )
     async def models() -> Any:
-        data = [openai.model_shown(name, created=desk.started) for name in desk.service.models()]
+        data = [openai.model_out(name, created=calls.started) for name in calls.service.models()]
         return _json({"object": "list", "data": data})
 
     @app.get(
         "/v1/models/{model:path}", tags=["openai"], summary="One of them",
-        responses=answers(openai.ModelShown, body=False, not_found=True),
+        responses=answers(openai.ModelOut, body=False, not_found=True),
     )  # fmt: skip
     async def model(model: str) -> Any:
-        known = desk.service.models()
+        known = calls.service.models()
         if model not in known:
             raise openai.unknown_model(model, known)
-        return _json(openai.model_shown(model, created=desk.started))
+        return _json(openai.model_out(model, created=calls.started))
 
 
-def _probes(app: "FastAPI", desk: Desk) -> None:
+def _probes(app: "FastAPI", calls: Calls) -> None:
     from fastapi import Response
 
     @app.get(
         "/health",
         tags=["operate"],
         summary="Whether the process is alive",
-        responses={200: {"model": schemas.HealthShown}},
+        responses={200: {"model": schemas.HealthOut}},
     )
     async def health() -> Any:
         return _json({"status": "alive"})
 
     @app.get("/ready", tags=["operate"], summary="Whether questions can be answered", responses=PROBE)
     async def ready() -> Any:
-        found = await desk.readiness()
+        found = await calls.readiness()
         body = {
             "ready": found.ready,
             "pieces": [piece.model_dump() for piece in found.pieces],
@@ -122,7 +122,7 @@ def _probes(app: "FastAPI", desk: Desk) -> None:
         responses={**answers(None, body=False), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
     async def metrics() -> Any:
-        return Response(desk.metrics.text(await desk.readiness()), headers={"Content-Type": MEDIA_TYPE})
+        return Response(calls.metrics.text(await calls.readiness()), headers={"Content-Type": MEDIA_TYPE})
 
 
 def _errors(app: "FastAPI") -> None:
@@ -132,14 +132,14 @@ def _errors(app: "FastAPI") -> None:
 
     @app.exception_handler(RequestValidationError)
     async def wrong_fields(_: Request, error: RequestValidationError) -> Any:
-        raise trouble_with_fields(error.errors())
+        raise validation_error(error.errors())
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Any:
         messages = {404: f"there is nothing at this address; see {request.scope.get('root_path', '')}/docs"}
         message = messages.get(error.status_code, str(error.detail))
         kind = INVALID if error.status_code < 500 else SERVER
-        raise Trouble(error.status_code, message, type=kind, headers=error.headers)
+        raise ApiError(error.status_code, message, type=kind, headers=error.headers)
 
 
 def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
@@ -157,8 +157,8 @@ async def _streamed(request: "Request", pieces: AsyncGenerator[bytes, None]) -> 
     return EventStream(await begun(pieces, request.receive))
 
 
-def _error_body(error: LLMTwinError | Trouble) -> dict[str, Any]:
-    return (error if isinstance(error, Trouble) else trouble_of(error)).body()
+def _error_body(error: LLMTwinError | ApiError) -> dict[str, Any]:
+    return (error if isinstance(error, ApiError) else api_error_of(error)).body()
 
 
 async def _rag_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
@@ -167,7 +167,7 @@ async def _rag_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[byt
         try:
             async for event in events:
                 match event:
-                    case Understood():
+                    case ParsedQuestion():
                         piece = sse.event(schemas.understood(event), "understood")
                     case Delta():
                         piece = sse.event({"text": event.text}, "delta")
@@ -177,7 +177,7 @@ async def _rag_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[byt
                         piece = sse.event({"sources": [schemas.source(one) for one in passages]}, "sources")
                 yield piece
                 begun = True
-        except (LLMTwinError, Trouble) as error:
+        except (LLMTwinError, ApiError) as error:
             if not begun:
                 raise
             yield sse.event(_error_body(error), "error")
@@ -204,7 +204,7 @@ async def _chat_chunks(
                     if asked.wants_usage:
                         yield sse.event(chunks.usage(event))
             yield b"data: [DONE]\n\n"
-        except (LLMTwinError, Trouble) as error:
+        except (LLMTwinError, ApiError) as error:
             if not begun:
                 raise
             yield sse.event(_error_body(error))

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from llm_engineering.domain.answers import Answer, Citation, Passage, Question, Understood
+from llm_engineering.domain.answers import Answer, Citation, ParsedQuestion, Passage, Question
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author, Kind
-from llm_engineering.serving.api.errors import Trouble
+from llm_engineering.serving.api.errors import ApiError
 
 EXAMPLE = "Why does a longer context window not replace retrieval?"
 
@@ -95,14 +95,14 @@ class Source(BaseModel):
     document_id: str
 
 
-class CitationShown(BaseModel):
+class CitationOut(BaseModel):
     source: int
     quote: str
     start: int = Field(description="Of the quote in the source's text.")
     end: int
 
 
-class UnderstoodShown(BaseModel):
+class ParsedQuestionOut(BaseModel):
     queries: list[str]
     filters: dict[str, Any]
     by: str
@@ -110,7 +110,7 @@ class UnderstoodShown(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    understood: UnderstoodShown
+    understood: ParsedQuestionOut
     sources: list[Source]
 
 
@@ -120,10 +120,10 @@ class Facts(BaseModel):
     answered: bool = Field(description="False: nothing relevant was found, and the text says so.")
     trace_id: str
     sources: list[Source]
-    citations: list[CitationShown]
+    citations: list[CitationOut]
     removed_citations: int = Field(description="The model cited what is not there; it was taken out.")
     suspicious_sources: list[int] = Field(description="Hold text that looks like instructions; it was neutralised.")
-    understood: UnderstoodShown
+    understood: ParsedQuestionOut
     model: str
 
 
@@ -142,25 +142,25 @@ class Stored(BaseModel):
     stored: Literal[True] = True
 
 
-class PieceShown(BaseModel):
+class PieceOut(BaseModel):
     name: str
     ready: bool
     reason: str
 
 
-class IndexShown(BaseModel):
+class IndexOut(BaseModel):
     version: str
     embedder: str
     chunks: int
 
 
-class ReadyShown(BaseModel):
+class ReadyOut(BaseModel):
     ready: bool
-    pieces: list[PieceShown]
-    index: IndexShown | None
+    pieces: list[PieceOut]
+    index: IndexOut | None
 
 
-class HealthShown(BaseModel):
+class HealthOut(BaseModel):
     status: Literal["alive"] = "alive"
 
 
@@ -186,7 +186,7 @@ def citation(one: Citation) -> dict[str, Any]:
     return {"source": one.passage, "quote": one.quote, "start": one.start, "end": one.end}
 
 
-def understood(one: Understood) -> dict[str, Any]:
+def understood(one: ParsedQuestion) -> dict[str, Any]:
     filters = one.where.model_dump(mode="json", exclude_none=True) if one.where else {}
     return {"queries": list(one.queries), "filters": filters, "by": one.by, "notes": list(one.notes)}
 
@@ -221,7 +221,7 @@ def check_context(question: Question, *, characters: int) -> None:
     """Raises Trouble (400) when question and history together are longer."""
     found = len(question.text) + sum(len(turn.content) for turn in question.history)
     if found > characters:
-        raise Trouble(
+        raise ApiError(
             400,
             f"question and history have {found} characters together, and {characters} are taken: shorten them",
             code="context_length_exceeded",

@@ -1,13 +1,13 @@
-"""What the API asks of the platform behind it. Whoever starts the server plays this role (`llm_engineering/serving/answer_service.py`)."""
+"""What the API needs somebody to do; the answer service plays this role."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, Passage, Question, Understood
+from llm_engineering.domain.answers import Answer, Delta, Feedback, ParsedQuestion, Passage, Question
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
 
-Event = Understood | tuple[Passage, ...] | Delta | Answer
+Event = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
 
 
 class NotReady(LLMTwinError):
@@ -41,10 +41,10 @@ class Readiness(Noun):
         return all(piece.ready for piece in self.pieces)
 
 
-class Found(Noun):
+class SearchResult(Noun):
     """What a search gives: the passages, and what was searched."""
 
-    understood: Understood
+    understood: ParsedQuestion
     passages: tuple[Passage, ...]
 
 
@@ -72,7 +72,7 @@ class Service(Protocol):
         saying so, stops the model. Raises BadQuestion, NotReady, ModelUnavailable, StoreUnavailable,
         EmbeddingMismatch, at any point."""
 
-    def search(self, question: Question) -> Found:
+    def search(self, question: Question) -> SearchResult:
         """As `answer`, up to the passages."""
 
     def feedback(self, feedback: Feedback) -> None:

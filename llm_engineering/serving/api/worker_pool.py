@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from loguru import logger
 
 from llm_engineering.domain.errors import LLMTwinError
-from llm_engineering.serving.api.errors import RATE, SERVER, Trouble
+from llm_engineering.serving.api.errors import RATE, SERVER, ApiError
 
 T = TypeVar("T")
 _END = object()
@@ -114,7 +114,7 @@ class Workers:
                 async for result in results:
                     yield result
         except TimeoutError:
-            raise Trouble(
+            raise ApiError(
                 504,
                 f"no complete answer within {seconds:g} seconds; try again, or ask for fewer passages or tokens",
                 type=SERVER,
@@ -135,15 +135,15 @@ class Workers:
         with self._lock:
             wait = min(60, max(1, math.ceil(len(self._inside) * self._typical / self._threads)))
             if self._closed:
-                raise Trouble(
+                raise ApiError(
                     503, "the server is being stopped; try again soon", type=SERVER, code="stopping", retry_after=wait
                 )
             if len(self._inside) >= self._room:
-                raise Trouble(
+                raise ApiError(
                     503, "the server is busy; try again in a moment", type=SERVER, code="server_busy", retry_after=wait
                 )
             if job.owner is not None and self._owners[job.owner] >= self._per_owner:
-                raise Trouble(
+                raise ApiError(
                     429,
                     f"{self._per_owner} requests with this key are being answered already; wait for one to end",
                     type=RATE,

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from llm_engineering.domain.answers import Answer, Delta, Message, Question, Role, Understood
+from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Question, Role
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.errors import BadQuestion, LLMTwinError
-from llm_engineering.serving.api.calls import Desk
-from llm_engineering.serving.api.errors import Trouble, trouble_of
+from llm_engineering.serving.api.calls import Calls
+from llm_engineering.serving.api.errors import ApiError, api_error_of
 from llm_engineering.serving.api.service import Event
 from llm_engineering.serving.chat.render import (
     answer_html,
@@ -27,7 +27,7 @@ TURNS = 12  # messages of the conversation that go along
 EVERY = 0.1  # seconds between two looks at an answer on its way
 
 
-class Told(NamedTuple):
+class TurnUpdate(NamedTuple):
     """`answer` is None until it is complete, and stays so when it failed. `written`: there is text of one already."""
 
     html: str
@@ -35,39 +35,39 @@ class Told(NamedTuple):
     written: bool = False
 
 
-async def talk(
+async def answer_turn(
     text: str,
     *,
     history: tuple[Message, ...],
     where: Callable[[], Where | None],
-    desk: Desk,
+    calls: Calls,
     owner: str | None,
     turn: str,
-) -> AsyncGenerator[Told, None]:
+) -> AsyncGenerator[TurnUpdate, None]:
     """The turn as it should be shown, again and again. Trouble is shown in it; closing this stops the model."""
     asked = question_html(text[:LONGEST])
-    yield Told(asked + waiting_html(None, None))
-    told = Told("")
+    yield TurnUpdate(asked + waiting_html(None, None))
+    told = TurnUpdate("")
     try:
         question = _question(text, history, where())
-        async with aclosing(desk.events(owner, question, through=partial(telling, turn=turn))) as steps:
+        async with aclosing(calls.events(owner, question, through=partial(turn_updates, turn=turn))) as steps:
             async for told in steps:
                 yield told._replace(html=asked + told.html)
         return
     except LLMTwinError as error:
         logger.warning("the chat page could not answer: {}", error)
-        message = trouble_of(error).message
-    except Trouble as trouble:
+        message = api_error_of(error).message
+    except ApiError as trouble:
         message = trouble.message
     except Exception:  # the page lives on; the log has the whole of it
         logger.exception("the chat page met a bug")
         message = "something went wrong in the server; its log says what"
-    yield Told(asked + (told.html if told.written else "") + error_html(message))
+    yield TurnUpdate(asked + (told.html if told.written else "") + error_html(message))
 
 
-def telling(
+def turn_updates(
     events: Iterator[Event], stop: Callable[[], bool], *, turn: str, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Told]:
+) -> Iterator[TurnUpdate]:
     """Events as the answer's part of the turn. Made in a worker's thread, so that the event loop has none of it."""
     understood, passages, sources, written, due = None, (), "", "", clock()
     with closing(events):
@@ -77,21 +77,21 @@ def telling(
                     return
                 match event:
                     case Answer():
-                        yield Told(answer_html(turn, event.text, event.passages, event), event, written=True)
+                        yield TurnUpdate(answer_html(turn, event.text, event.passages, event), event, written=True)
                     case Delta():
                         written += event.text
                         if clock() >= due:
-                            yield Told(answer_html(turn, written, passages, sources=sources), written=True)
+                            yield TurnUpdate(answer_html(turn, written, passages, sources=sources), written=True)
                             due = clock() + EVERY
-                    case Understood():
+                    case ParsedQuestion():
                         understood = event
-                        yield Told(waiting_html(understood, None))
+                        yield TurnUpdate(waiting_html(understood, None))
                     case passages:
                         sources = sources_html(turn, passages)
-                        yield Told(waiting_html(understood, passages))
+                        yield TurnUpdate(waiting_html(understood, passages))
         except LLMTwinError:
             if written:
-                yield Told(answer_html(turn, written, passages, sources=sources), written=True)
+                yield TurnUpdate(answer_html(turn, written, passages, sources=sources), written=True)
             raise
 
 

@@ -60,8 +60,8 @@ def mount_chat(
     """
     from starlette.routing import Route
 
-    desk = app.state.desk
-    chat = Chat(lambda: built(Page(desk=desk, facets=facets, titles=titles)), after=desk.loaded.wait)
+    calls = app.state.calls
+    chat = Chat(lambda: built(Page(calls=calls, facets=facets, titles=titles)), after=calls.loaded.wait)
     for path, methods in ROUTES:
         app.router.routes.append(Route(path, chat, methods=list(methods), include_in_schema=False))
     before = app.router.lifespan_context
@@ -215,7 +215,7 @@ def _told_to_stop(then: Callable[[], None]) -> Iterator[None]:
         return
     loop, before = asyncio.get_running_loop(), {}
 
-    def told(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         loop.call_soon_threadsafe(then)
         before[number](number, frame)
 
@@ -223,10 +223,10 @@ def _told_to_stop(then: Callable[[], None]) -> Iterator[None]:
         listening = signal.getsignal(number)
         if callable(listening):
             before[number] = listening
-            signal.signal(number, told)
+            signal.signal(number, on_signal)
     try:
         yield
     finally:
         for number, listening in before.items():
-            if signal.getsignal(number) is told:
+            if signal.getsignal(number) is on_signal:
                 signal.signal(number, listening)

@@ -11,9 +11,9 @@ from llm_engineering.domain.answers import Answer, Feedback, Message
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api import sse
-from llm_engineering.serving.api.calls import Desk, owner_of
-from llm_engineering.serving.api.errors import Trouble, trouble_of
-from llm_engineering.serving.chat.conversation import remembered, talk, whole
+from llm_engineering.serving.api.calls import Calls, owner_of
+from llm_engineering.serving.api.errors import ApiError, api_error_of
+from llm_engineering.serving.chat.conversation import answer_turn, remembered, whole
 from llm_engineering.serving.chat.filters import choices, chosen, example_question
 from llm_engineering.serving.chat.render import error_html
 from llm_engineering.serving.chat.welcome import empty_html, greeting_html, not_ready_html
@@ -47,9 +47,9 @@ class Conversation:
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """What the events of the page do. Each returns or yields updates by component. They run on the event loop, and all
-    that blocks goes through `desk`. `owner` is the id of the reader's key."""
+    that blocks goes through `calls`. `owner` is the id of the reader's key."""
 
-    desk: Desk
+    calls: Calls
     facets: Callable[[], Facets]
     titles: Callable[[int], Sequence[str]]
     parts: dict[str, Any] = field(default_factory=dict)  # the components, by name
@@ -163,13 +163,13 @@ class Page:
         import gradio as gr
 
         put = self.parts
-        readiness = await self.desk.readiness()
+        readiness = await self.calls.readiness()
         if not readiness.ready:
             return {put["welcome"]: not_ready_html(readiness)}
         try:
-            facets, titles = await self.desk.work(owner, lambda: (self.facets(), self.titles(EXAMPLES)))
-        except (LLMTwinError, Trouble) as error:
-            return {put["welcome"]: _told("look into the index", error)}
+            facets, titles = await self.calls.work(owner, lambda: (self.facets(), self.titles(EXAMPLES)))
+        except (LLMTwinError, ApiError) as error:
+            return {put["welcome"]: _error_text("look into the index", error)}
         if not facets.kinds:
             return {put["welcome"]: empty_html()}
         authors, kinds, sources = choices(facets)
@@ -202,16 +202,16 @@ class Page:
                 put["commenting"]: gr.update(visible=False),
                 put["thanks"]: "",
             }
-            turn = talk(
+            turn = answer_turn(
                 text,
                 history=talking.history,
                 where=lambda: chosen(*filters),
-                desk=self.desk,
+                calls=self.calls,
                 owner=owner,
                 turn=str(talking.turns),
             )
-            async with aclosing(sse.with_signs_of_life(turn, every=LISTENS, sign=None)) as telling:
-                async for told in telling:
+            async with aclosing(sse.with_signs_of_life(turn, every=LISTENS, sign=None)) as turn_updates:
+                async for told in turn_updates:
                     if told is not None:
                         talking = replace(talking, now=told.html, answer=told.answer)
                     yield {put["now"]: talking.now, put["conversation"]: talking}
@@ -270,12 +270,12 @@ class Page:
             answer=answer.text[:100_000],
         )
         try:
-            await self.desk.work(owner, lambda: self.desk.service.feedback(thought))
-        except (LLMTwinError, Trouble) as error:
-            return _told("store what a reader thinks", error)
+            await self.calls.work(owner, lambda: self.calls.service.feedback(thought))
+        except (LLMTwinError, ApiError) as error:
+            return _error_text("store what a reader thinks", error)
         return '<p class="thanks" role="status">Thank you, that is stored.</p>'
 
 
-def _told(what: str, error: LLMTwinError | Trouble) -> str:
+def _error_text(what: str, error: LLMTwinError | ApiError) -> str:
     logger.warning("the chat page could not {}: {}", what, error)
-    return error_html((error if isinstance(error, Trouble) else trouble_of(error)).message)
+    return error_html((error if isinstance(error, ApiError) else api_error_of(error)).message)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from llm_engineering.domain.answers import Answer, Citation, Passage, Understood
+from llm_engineering.domain.answers import Answer, Citation, ParsedQuestion, Passage
 from llm_engineering.serving.chat.passages import passage_html, plain
 
 _CITED = re.compile(r"\[(\d{1,3})\]")
@@ -16,7 +16,7 @@ def question_html(text: str) -> str:
     return f'<div class="turn asked"><p>{plain(text)}</p></div>'
 
 
-def waiting_html(understood: Understood | None, passages: Sequence[Passage] | None) -> str:
+def waiting_html(understood: ParsedQuestion | None, passages: Sequence[Passage] | None) -> str:
     """While there is no text yet: what is being done."""
     if understood is None:
         doing = "Reading the question"

@@ -13,7 +13,7 @@ from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.errors import ConfigError, SourceError, StoreUnavailable, TooFewRead
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ledger import Outcome, Reason
-from llm_engineering.domain.ports import Reach
+from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.config import AuthorConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.crawl.threads import AHEAD
@@ -22,13 +22,13 @@ from llm_engineering.features.sources import SOURCES, Page, Skipped, Source
 ANN = Author(name="Ann").id
 
 
-def read_page(target, reach):
-    answer = reach.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
+def read_page(target, context):
+    answer = context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
     yield Page(url=answer.url, body=answer.text, etag=answer.etag, last_modified=answer.last_modified)
 
 
-def list_links(address, reach):
-    yield from reach.fetch.get(address).text.split()
+def list_links(address, context):
+    yield from context.fetch.get(address).text.split()
 
 
 PLAIN = Source(name="plain", kind=Kind.ARTICLE, crawl=read_page, owns=lambda link: link.startswith("http"),
@@ -45,12 +45,12 @@ def stores(tmp_path):
 @pytest.fixture
 def crawl(stores, new_fetcher):
     warehouse, ledger = stores
-    reach = Reach(fetch=new_fetcher(per_host=8, attempts=1), browser=lambda: None, repositories=None)
+    context = FetchContext(fetch=new_fetcher(per_host=8, attempts=1), browser=lambda: None, repositories=None)
 
     def run(*links, name="Ann", **more):
         settings = {"concurrency": 4, "min_success_rate": 0.5, "sources": (PLAIN,)} | more
         author = AuthorConfig(name=name, links=links)
-        return crawl_author(author, reach=reach, warehouse=warehouse, ledger=ledger, **settings)
+        return crawl_author(author, context=context, warehouse=warehouse, ledger=ledger, **settings)
 
     return run
 
@@ -206,7 +206,7 @@ def test_a_page_that_fails_later_keeps_its_document_and_its_validators(crawl, st
 def test_what_a_person_may_have_mended_is_asked_again(crawl, reason):
     asked = []
 
-    def refuse(target, reach):
+    def refuse(target, context):
         asked.append(target.link)
         raise SourceError(target.link, reason, "as before", retry=False)
         yield
@@ -342,7 +342,7 @@ def test_links_are_found_while_others_are_read(crawl, site):
     site.page("/a", "x")
     heard = threading.Event()
 
-    def endless(address, reach):
+    def endless(address, context):
         yield site.url("/a")
         assert heard.wait(30)  # only a document read in the meantime lets it go on
         yield site.url("/a?page=2")
@@ -356,13 +356,13 @@ def test_the_finder_never_runs_far_ahead_of_the_readers(crawl):
     """So the memory of a run does not grow with the number of links."""
     found, done, furthest = [], [], []
 
-    def many(address, reach):
+    def many(address, context):
         for number in range(600):
             found.append(number)
             furthest.append(len(found) - len(done))
             yield f"https://example.com/{number}"
 
-    def tiny(target, reach):
+    def tiny(target, context):
         yield Page(url=target.url, body=target.url)
 
     source = Source(name="plain", kind=Kind.ARTICLE, crawl=tiny, owns=lambda link: True, discover=many)
@@ -404,7 +404,7 @@ def shelf():
     class Shelf:
         books: list = []
 
-        def crawl(self, target, reach):
+        def crawl(self, target, context):
             for book in self.books:
                 if isinstance(book, Exception):
                     raise book
@@ -436,7 +436,7 @@ def test_a_whole_source_loses_what_it_no_longer_has(crawl, stores, shelf):
 
 
 def test_of_two_documents_with_one_link_the_first_counts(crawl, stores, shelf):
-    def twice(target, reach):
+    def twice(target, context):
         for body in ("first", "second"):
             yield Page(url="https://example.com/x", link="https://example.com/x", body=body)
 
@@ -466,7 +466,7 @@ def test_nothing_is_removed_when_a_whole_source_is_suddenly_empty(crawl, stores,
 
 
 def test_what_cannot_be_stored_is_made_storable(crawl, stores, shelf):
-    def crawl_odd(target, reach):
+    def crawl_odd(target, context):
         yield Page(
             url=target.url,
             body="a\ud800b\ud83d\ude42",
@@ -541,7 +541,7 @@ def test_ctrl_c_leaves_nothing_half_done_and_the_next_run_goes_on(crawl, stores,
 
 
 def test_a_bug_in_a_source_is_raised_not_reported(crawl, stores, site):
-    def broken(target, reach):
+    def broken(target, context):
         raise ZeroDivisionError
         yield
 
@@ -552,7 +552,7 @@ def test_a_bug_in_a_source_is_raised_not_reported(crawl, stores, site):
 
 def test_a_bug_in_a_list_of_links_is_raised_not_reported(crawl):
     source = Source(name="broken", kind=Kind.ARTICLE, crawl=read_page, owns=lambda link: True,
-                    discover=lambda address, reach: iter([1 // 0]))  # fmt: skip
+                    discover=lambda address, context: iter([1 // 0]))  # fmt: skip
     with pytest.raises(ZeroDivisionError):
         crawl({"broken": "x"}, sources=(source,))
 
@@ -571,8 +571,8 @@ def test_a_store_that_goes_down_ends_the_run_at_once(stores, new_fetcher, site):
     for number in range(50):
         site.page(f"/{number}", "x")
     author = AuthorConfig(name="Ann", links=[site.url(f"/{number}") for number in range(50)])
-    reach = Reach(fetch=new_fetcher(), browser=lambda: None, repositories=None)
-    settings = {"concurrency": 2, "min_success_rate": 0.5, "sources": (PLAIN,), "reach": reach, "ledger": stores[1]}
+    context = FetchContext(fetch=new_fetcher(), browser=lambda: None, repositories=None)
+    settings = {"concurrency": 2, "min_success_rate": 0.5, "sources": (PLAIN,), "context": context, "ledger": stores[1]}
     with pytest.raises(StoreUnavailable, match="disk is full"):
         crawl_author(author, warehouse=Down(stores[0]), **settings)
     assert list(stores[1].entries()) == []  # nothing is called read that is not stored

@@ -7,7 +7,7 @@ import pytest
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.features.crawl.read_link import feeds
+from llm_engineering.features.reading import feeds
 from llm_engineering.features.reading.feeds import links_at
 
 RSS = """<?xml version="1.0" encoding="UTF-8"?>

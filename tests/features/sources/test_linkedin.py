@@ -11,7 +11,7 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import Fetched, Reach
+from llm_engineering.domain.ports import FetchContext, Fetched
 from llm_engineering.features.config import AuthorConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.reading.linkedin_export import unquoted
@@ -51,9 +51,9 @@ def export(tmp_path):
     return write
 
 
-def read(address, reach=None):
+def read(address, context=None):
     link = link_of(str(address), {})
-    return list(SOURCE.crawl(Target(link, str(address)), reach))
+    return list(SOURCE.crawl(Target(link, str(address)), context))
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -119,11 +119,11 @@ def test_quotes_around_lines_go_and_others_stay(text, plain):
 
 def test_an_export_is_imported_once_and_a_deleted_post_goes(export, tmp_path):
     warehouse, ledger = build_warehouse(f"sqlite:///{tmp_path}/w.db")
-    reach = Reach(fetch=None, browser=lambda: None, repositories=None)
+    context = FetchContext(fetch=None, browser=lambda: None, repositories=None)
 
     def crawl(shares):
         author = AuthorConfig(name="Ann", links=[{"linkedin": str(export({"Shares.csv": shares}))}])
-        settings = {"reach": reach, "warehouse": warehouse, "ledger": ledger}
+        settings = {"context": context, "warehouse": warehouse, "ledger": ledger}
         return crawl_author(author, concurrency=1, min_success_rate=0.5, **settings)
 
     two = SHARES + "2024-04-01 00:00:00,https://www.linkedin.com/posts/ann_x,Later,,,\r\n"
@@ -166,23 +166,23 @@ class Browser:
 
 
 def reach_with(browser, credentials=("ann", "right")):
-    return Reach(fetch=None, browser=lambda: browser, repositories=None, credentials=lambda service: credentials)
+    return FetchContext(fetch=None, browser=lambda: browser, repositories=None, credentials=lambda service: credentials)
 
 
 def test_a_post_is_read_after_logging_in_once():
     browser = Browser()
-    reach = reach_with(browser)
-    [page] = read("https://www.linkedin.com/posts/ann_naming-activity-1", reach)
-    [article] = read("https://www.linkedin.com/pulse/naming-ann", reach)
+    context = reach_with(browser)
+    [page] = read("https://www.linkedin.com/posts/ann_naming-activity-1", context)
+    [article] = read("https://www.linkedin.com/pulse/naming-ann", context)
     assert (page.body, page.kind, page.title) == (POST, Kind.POST, "Ann on naming")
     assert article.kind == Kind.ARTICLE
     assert browser.logins == 1
 
 
 def test_without_credentials_it_says_what_to_set_and_starts_no_browser():
-    reach = Reach(fetch=None, browser=lambda: pytest.fail("no browser is needed"), repositories=None)
+    context = FetchContext(fetch=None, browser=lambda: pytest.fail("no browser is needed"), repositories=None)
     with pytest.raises(SourceError) as caught:
-        read("https://www.linkedin.com/posts/x", reach)
+        read("https://www.linkedin.com/posts/x", context)
     assert caught.value.reason == Reason.MISSING_CREDENTIALS
     for word in ("TWIN_LINKEDIN_USERNAME", "TWIN_LINKEDIN_PASSWORD", "- linkedin: export.zip"):
         assert word in caught.value.detail
@@ -209,7 +209,7 @@ def test_a_refused_login_is_tried_once_for_all_links(tmp_path):
     browser = Refusing()
     warehouse, ledger = build_warehouse(f"sqlite:///{tmp_path}/w.db")
     author = AuthorConfig(name="Ann", links=[f"https://www.linkedin.com/posts/{number}" for number in range(9)])
-    settings = {"reach": reach_with(browser), "warehouse": warehouse, "ledger": ledger, "concurrency": 3}
+    settings = {"context": reach_with(browser), "warehouse": warehouse, "ledger": ledger, "concurrency": 3}
     report = crawl_author(author, min_success_rate=0, **settings)
     assert (report.failed, browser.logins) == (9, 1)
     assert {failure.detail for failure in report.failures} == {"wrong password"}

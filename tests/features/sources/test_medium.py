@@ -26,8 +26,8 @@ def feed(*items: tuple[str, str]) -> str:
     return f'<?xml version="1.0"?><rss version="2.0" {space}><channel>{inner}</channel></rss>'
 
 
-def crawl(reach, url: str = STORY):
-    [page] = SOURCE.crawl(Target(link=canonical(url), url=url), reach)
+def crawl(context, url: str = STORY):
+    [page] = SOURCE.crawl(Target(link=canonical(url), url=url), context)
     return page
 
 
@@ -71,26 +71,26 @@ def test_it_owns_medium_and_no_look_alike():
     assert not SOURCE.owns("https://notmedium.com/x")
 
 
-def test_a_handle_becomes_its_latest_stories(web, reach):
+def test_a_handle_becomes_its_latest_stories(web, context):
     web.put(FEED, feed((STORY, TEXT), ("https://medium.com/@ann/other-abc123def457", TEXT)), "text/xml")
-    assert list(discover("@ann", reach)) == [STORY, "https://medium.com/@ann/other-abc123def457"]
+    assert list(discover("@ann", context)) == [STORY, "https://medium.com/@ann/other-abc123def457"]
 
 
-def test_a_named_story_is_itself(web, reach):
-    assert list(discover(STORY, reach)) == [STORY]
+def test_a_named_story_is_itself(web, context):
+    assert list(discover(STORY, context)) == [STORY]
     assert web.asked == []
 
 
-def test_a_handle_without_stories_says_so(web, reach):
+def test_a_handle_without_stories_says_so(web, context):
     web.put(FEED, feed(), "text/xml")
     with pytest.raises(SourceError) as caught:
-        list(discover("@ann", reach))
+        list(discover("@ann", context))
     assert caught.value.reason is Reason.EMPTY
 
 
-def test_the_first_rung_is_the_feed_and_it_has_everything(web, reach):
+def test_the_first_rung_is_the_feed_and_it_has_everything(web, context):
     web.put(FEED, feed((STORY, TEXT)), "text/xml")
-    page = crawl(reach)
+    page = crawl(context)
     assert page.url == STORY
     assert page.title == "Title & 0"
     assert page.published_at == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -101,13 +101,13 @@ def test_the_first_rung_is_the_feed_and_it_has_everything(web, reach):
     assert "```\nx = 1\n  y = 2\n```" in cleaned.text
 
 
-def test_the_feed_is_asked_once_for_all_stories_even_when_it_fails(web, reach):
+def test_the_feed_is_asked_once_for_all_stories_even_when_it_fails(web, context):
     web.put(STORY, PAGE)
     other = "https://medium.com/@ann/other-abc123def457"
     web.put(other, PAGE)
     web.fail(FEED, Reason.TIMEOUT, "slow", retry=True)
-    crawl(reach)
-    crawl(reach, other)
+    crawl(context)
+    crawl(context, other)
     assert web.asked == [FEED, STORY, other]
 
 
@@ -120,25 +120,25 @@ def test_the_feed_is_asked_once_for_all_stories_even_when_it_fails(web, reach):
     ],
     ids=["no longer listed", "member-only snippet", "teaser"],
 )
-def test_the_second_rung_is_the_page(web, reach, held):
+def test_the_second_rung_is_the_page(web, context, held):
     web.put(FEED, held, "text/xml")
     web.put(STORY, PAGE, etag='"1"')
-    page = crawl(reach)
+    page = crawl(context)
     assert page.body == PAGE
     assert page.etag == '"1"'
 
 
-def test_the_third_rung_is_the_browser(web, reach, rendered):
+def test_the_third_rung_is_the_browser(web, context, rendered):
     web.put(FEED, feed(), "text/xml")
     web.put(STORY, WALL)
     rendered.put(STORY, PAGE)
-    assert crawl(reach).meta["rung"] == "browser"
+    assert crawl(context).meta["rung"] == "browser"
 
 
-def test_a_page_the_server_refuses_is_tried_in_the_browser(web, reach, rendered):
+def test_a_page_the_server_refuses_is_tried_in_the_browser(web, context, rendered):
     web.fail(STORY, Reason.HTTP_ERROR, "HTTP 403")
     rendered.put(STORY, PAGE)
-    assert crawl(reach).body == PAGE
+    assert crawl(context).body == PAGE
 
 
 def test_when_all_rungs_fail_each_gives_its_reason(web, reach_without_browser):
@@ -152,36 +152,36 @@ def test_when_all_rungs_fail_each_gives_its_reason(web, reach_without_browser):
     assert "browser: no Chromium found" in error.detail
 
 
-def test_what_only_members_may_read_is_given_up_at_once(web, reach, rendered):
+def test_what_only_members_may_read_is_given_up_at_once(web, context, rendered):
     web.put(FEED, feed((STORY, "<p>Continue reading on Medium</p>")), "text/xml")
     web.put(
         STORY,
         '<article><p>Member-only story</p><p>Beginning.</p></article><script>{"isLockedPreviewOnly":true}</script>',
     )
     with pytest.raises(SourceError) as caught:
-        crawl(reach)
+        crawl(context)
     assert (caught.value.reason, caught.value.retry) == (Reason.PAYWALL, False)
     assert rendered.asked == []
 
 
-def test_a_story_that_was_removed_is_not_looked_for_in_the_browser(web, reach, rendered):
+def test_a_story_that_was_removed_is_not_looked_for_in_the_browser(web, context, rendered):
     with pytest.raises(SourceError) as caught:
-        crawl(reach)
+        crawl(context)
     assert caught.value.reason is Reason.NOT_FOUND
     assert rendered.asked == []
 
 
-def test_a_link_that_names_no_author_starts_with_the_page(web, reach):
+def test_a_link_that_names_no_author_starts_with_the_page(web, context):
     link = "https://medium.com/p/abc123def456"
     web.put(link, PAGE)
-    assert crawl(reach, link).body == PAGE
+    assert crawl(context, link).body == PAGE
     assert web.asked == [link]
 
 
-def test_a_story_on_a_domain_of_its_own_is_found_in_that_domains_feed(web, reach):
+def test_a_story_on_a_domain_of_its_own_is_found_in_that_domains_feed(web, context):
     link = "https://blog.example.com/the-story-abc123def456"
     web.put("https://blog.example.com/feed", feed((link, TEXT)), "text/xml")
-    assert crawl(reach, link).meta == {"rung": "feed"}
+    assert crawl(context, link).meta == {"rung": "feed"}
 
 
 def test_ids_are_hex_and_long_enough():

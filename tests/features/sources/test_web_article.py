@@ -20,14 +20,14 @@ SHELL = "<html><body><div id='root'></div><script src='/m.js'></script></body></
 WALL = "<title>Just a moment...</title><script>window._cf_chl_opt={}</script>"
 
 
-def crawl(reach, **validators):
-    [page] = web_article.crawl(Target(link=URL, url=URL + "?utm_source=x", **validators), reach)
+def crawl(context, **validators):
+    [page] = web_article.crawl(Target(link=URL, url=URL + "?utm_source=x", **validators), context)
     return page
 
 
-def refused(reach) -> SourceError:
+def refused(context) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        crawl(reach)
+        crawl(context)
     assert caught.value.link == URL
     return caught.value
 
@@ -37,9 +37,9 @@ def put(web):
     return lambda body, media_type="text/html", **kw: web.put(URL + "?utm_source=x", body, media_type, **kw)
 
 
-def test_the_raw_page_is_kept_with_what_it_says_about_itself(reach, put):
+def test_the_raw_page_is_kept_with_what_it_says_about_itself(context, put):
     put(ARTICLE, at="https://b.example/final", etag='"1"', last_modified="yesterday")
-    page = crawl(reach)
+    page = crawl(context)
     assert page.body == ARTICLE
     assert page.url == "https://b.example/final"
     assert page.title == "Title"
@@ -47,47 +47,47 @@ def test_the_raw_page_is_kept_with_what_it_says_about_itself(reach, put):
     assert (page.etag, page.last_modified) == ('"1"', "yesterday")
 
 
-def test_the_link_stays_the_identity_whatever_the_page_calls_canonical(reach, put):
+def test_the_link_stays_the_identity_whatever_the_page_calls_canonical(context, put):
     put(ARTICLE)
-    page = crawl(reach)
+    page = crawl(context)
     assert page.link is None
     assert page.meta == {"canonical": "https://b.example/elsewhere"}
 
 
-def test_an_unchanged_page_is_not_read_again(reach, put):
+def test_an_unchanged_page_is_not_read_again(context, put):
     put(ARTICLE, etag='"1"')
     with pytest.raises(NotModified):
-        crawl(reach, etag='"1"')
+        crawl(context, etag='"1"')
 
 
 @pytest.mark.parametrize("media_type", ["application/pdf", "text/html"])
-def test_a_pdf_is_kept_as_it_is_even_when_the_server_calls_it_something_else(reach, put, media_type):
+def test_a_pdf_is_kept_as_it_is_even_when_the_server_calls_it_something_else(context, put, media_type):
     put(b"%PDF-1.4 \xff\x00", media_type)
-    page = crawl(reach)
+    page = crawl(context)
     assert (page.media_type, page.encoding) == ("application/pdf", "base64")
     assert base64.b64decode(page.body) == b"%PDF-1.4 \xff\x00"
 
 
-def test_markdown_is_kept_as_it_is(reach, put):
+def test_markdown_is_kept_as_it_is(context, put):
     put("# Hi\n", "text/markdown")
-    assert (crawl(reach).body, crawl(reach).media_type) == ("# Hi\n", "text/markdown")
+    assert (crawl(context).body, crawl(context).media_type) == ("# Hi\n", "text/markdown")
     put(" \n", "text/markdown")
-    assert refused(reach).reason is Reason.EMPTY
+    assert refused(context).reason is Reason.EMPTY
 
 
-def test_a_page_that_needs_scripts_is_read_in_the_browser_and_keeps_no_validators(reach, put, rendered):
+def test_a_page_that_needs_scripts_is_read_in_the_browser_and_keeps_no_validators(context, put, rendered):
     put(SHELL, etag='"shell"')
     rendered.put(URL + "?utm_source=x", ARTICLE, etag='"x"')
-    page = crawl(reach)
+    page = crawl(context)
     assert page.body == ARTICLE
     assert page.etag is None
     assert page.meta["rung"] == "browser"
 
 
-def test_a_page_that_is_empty_in_the_browser_too_is_refused(reach, put, rendered):
+def test_a_page_that_is_empty_in_the_browser_too_is_refused(context, put, rendered):
     put(SHELL)
     rendered.put(URL + "?utm_source=x", SHELL)
-    error = refused(reach)
+    error = refused(context)
     assert error.reason is Reason.NEEDS_JAVASCRIPT
     assert "in the browser too" in error.detail
 
@@ -100,20 +100,20 @@ def test_without_a_browser_the_page_needs_javascript(reach_without_browser, put)
     assert not error.retry
 
 
-def test_a_wall_is_not_tried_in_the_browser_and_never_stored(reach, put, rendered):
+def test_a_wall_is_not_tried_in_the_browser_and_never_stored(context, put, rendered):
     put(WALL)
-    error = refused(reach)
+    error = refused(context)
     assert (error.reason, error.retry) == (Reason.BOT_WALL, True)
     assert rendered.asked == []
 
 
-def test_discovery_reads_what_stands_at_the_address(web, reach):
+def test_discovery_reads_what_stands_at_the_address(web, context):
     web.put(
         "https://b.example/feed",
         '<rss version="2.0"><channel><item><link>https://b.example/a</link></item></channel></rss>',
         "application/rss+xml",
     )
-    assert list(web_article.discover("https://b.example/feed", reach)) == ["https://b.example/a"]
+    assert list(web_article.discover("https://b.example/feed", context)) == ["https://b.example/a"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from passages import SPEC, VECTORS, embedded, fill
 
 from llm_engineering.domain.chunks import Search, Where
 from llm_engineering.domain.documents import Kind
-from llm_engineering.inference.evaluation.cached import AskedOnce, SearchedOnce
+from llm_engineering.inference.evaluation.cached import CachedReader, CachedReranker
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.infrastructure.embedders import HashingEmbedder
@@ -41,7 +41,7 @@ def test_the_same_search_is_made_once_and_every_setting_gets_its_list(tmp_path):
     store = EdgeVectorStore(tmp_path)
     fill(store, [embedded(i) for i in range(12)])
     counting = Counting(store.reader(SPEC))
-    once = SearchedOnce(counting)
+    once = CachedReader(counting)
     dense, words = Search(vector=tuple(VECTORS[3])), Search(text="green things", bm25_weight=0.4)
     both = Search(vector=tuple(VECTORS[3]), text="green things", bm25_weight=0.4)
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_the_same_search_is_made_once_and_every_setting_gets_its_list(tmp_path):
 
 def test_a_pair_is_read_once_and_scores_stay_in_order():
     counting = Counting()
-    once = AskedOnce(counting)
+    once = CachedReranker(counting)
     assert once.scores("q", ["aa", "a", "aa"]) == [3, 2, 3]
     assert once.scores("q", ["bbb", "a"]) == [4, 2]
     assert once.scores("qq", ["a"]) == [3]

@@ -4,7 +4,8 @@ from math import log2
 
 import pytest
 
-from llm_engineering.inference.evaluation.measures import difference, mean, measure_one, relative_gain
+from llm_engineering.domain.statistics import difference, mean, relative_gain
+from llm_engineering.inference.evaluation.measures import measure_one
 
 SURE = {"resamples": 500, "seed": 1}
 

@@ -3,7 +3,7 @@
 import pytest
 from passages import fill, passage
 
-from llm_engineering.domain.answers import Understood
+from llm_engineering.domain.answers import ParsedQuestion
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.errors import BadQuestion
 from llm_engineering.inference.config import RetrievalConfig
@@ -45,7 +45,7 @@ def reader(tmp_path, embedder):
 def find(embedder, reader):
     def find(*queries, where=None, limit=None, reranker=None, **config):
         return find_passages(
-            Understood(queries=queries, where=where),
+            ParsedQuestion(queries=queries, where=where),
             embedder=embedder,
             reader=reader,
             reranker=reranker,

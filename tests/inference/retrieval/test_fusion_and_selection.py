@@ -4,14 +4,12 @@ import pytest
 from passages import passage
 
 from llm_engineering.domain.chunks import Hit
+from llm_engineering.inference.retrieval.fusion import blended, fuse, reordered
 from llm_engineering.inference.retrieval.selection import (
-    blended,
     collapsed,
     diverse,
-    fuse,
-    reordered,
+    hit_window,
     shingles,
-    shown,
     similarity,
     within_budget,
 )
@@ -126,7 +124,7 @@ def test_joining_ends_at_twice_the_window():
 
 
 def test_a_window_that_does_not_hold_its_passage_is_not_trusted():
-    one = shown(hit(1, 0.9, text="the passage", window="something else"))
+    one = hit_window(hit(1, 0.9, text="the passage", window="something else"))
     assert one.text == "the passage"
 
 
@@ -143,12 +141,12 @@ ALIKE = ["bread with salt and flour", "bread with salt and rye flour", "robots a
 
 @pytest.mark.parametrize(("weight", "expected"), [(0.0, [0, 1]), (0.7, [0, 2])])
 def test_diversity_prefers_what_is_unlike_what_is_picked(weight, expected):
-    items = [shown(hit(i, 0.9 - i / 10, text=text)) for i, text in enumerate(ALIKE)]
+    items = [hit_window(hit(i, 0.9 - i / 10, text=text)) for i, text in enumerate(ALIKE)]
     assert diverse(items, weight=weight, count=2) == [items[i] for i in expected]
 
 
 def test_diversity_with_equal_scores_or_one_item_is_no_trouble():
-    same = [shown(hit(i, 0.5, text=text)) for i, text in enumerate(ALIKE)]
+    same = [hit_window(hit(i, 0.5, text=text)) for i, text in enumerate(ALIKE)]
     assert diverse(same, weight=0.5, count=5)[0] == same[0]
     assert len(diverse(same, weight=0.5, count=5)) == 3
     assert diverse(same[:1], weight=0.5, count=5) == same[:1]
@@ -158,7 +156,7 @@ def test_diversity_with_equal_scores_or_one_item_is_no_trouble():
 
 
 def item(i: int, text: str, window: str) -> object:
-    return shown(hit(i, 1 - i / 10, text=text, window=window))
+    return hit_window(hit(i, 1 - i / 10, text=text, window=window))
 
 
 def test_windows_are_shown_as_long_as_they_fit_and_then_passages_alone():

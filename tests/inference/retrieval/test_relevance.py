@@ -17,18 +17,18 @@ from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 TEXT = "Dense vectors are hopeless at ERR_4417, and at the surname of a person."
 
 
-def shown(*texts):
+def hit_window(*texts):
     return [Passage(number=i, chunk=passage(i, text=text), score=1, text=text) for i, text in enumerate(texts, start=1)]
 
 
 @pytest.mark.parametrize("about", ["ERR_4417", "surnames of persons", "What is ERR_4417?"])
 def test_a_passage_that_holds_every_word_is_relevant_however_far_its_meaning(about):
-    assert relevance(about, shown("Bread is food.", TEXT), 0.1) == CERTAIN
+    assert relevance(about, hit_window("Bread is food.", TEXT), 0.1) == CERTAIN
 
 
 @pytest.mark.parametrize("about", ["ERR_4418", "surname of a volcano", "bread surname", "What is it?", ""])
 def test_otherwise_the_nearest_cosine_decides(about):
-    assert relevance(about, shown("Bread is food.", TEXT), 0.1) == 0.1
+    assert relevance(about, hit_window("Bread is food.", TEXT), 0.1) == 0.1
 
 
 def test_without_passages_nothing_is_relevant():
