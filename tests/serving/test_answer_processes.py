@@ -214,7 +214,7 @@ def test_processes_whose_parent_was_killed_end_by_themselves(platform, tmp_path)
 import sys, threading
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_processes import Answerers
+from llm_engineering.serving.answer_processes import AnswerProcesses
 if __name__ == "__main__":
     with open_platform() as platform:
         service = AnswerProcesses(platform, AskConfig(), processes=1)

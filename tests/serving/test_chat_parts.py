@@ -395,7 +395,7 @@ def test_who_leaves_stops_the_model():
 def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
     async def tried(service):
         async with at_calls(service, threads=1, waiting=0) as calls:
-            asking = {"history": (), "where": lambda: None, "desk": calls, "owner": None, "turn": "1"}
+            asking = {"history": (), "where": lambda: None, "calls": calls, "owner": None, "turn": "1"}
             async with aclosing(answer_turn("First?", **asking)) as first:
                 while not (await anext(first)).written:
                     pass
