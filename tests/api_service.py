@@ -6,14 +6,14 @@ raised there, a `threading.Event` is waited for.
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from passages import passage
 
 from llm_engineering.domain.answers import Answer, Citation, Delta, Feedback, ParsedQuestion, Passage, Question, Usage
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.serving.api.service import IndexFacts, Piece, Readiness, SearchResult
+from llm_engineering.serving.api.service import Component, Event, IndexStatus, Readiness, SearchResult
 
 BREAD = Passage(
     number=1,
@@ -31,8 +31,8 @@ class ScriptedService:
         self.options: list[dict] = []
         self.thoughts: list[Feedback] = []
         self.broken: Exception | None = None  # raised by everything but `ready`
-        self.pieces: tuple[Piece, ...] = (Piece(name="index", ready=True),)
-        self.index = IndexFacts(version="000001", embedder="hashing", chunks=1)
+        self.components: tuple[Component, ...] = (Component(name="index", ready=True),)
+        self.index = IndexStatus(version="000001", embedder="hashing", chunks=1)
         self.loaded, self.closed = threading.Event(), threading.Event()
         self.begun = threading.Semaphore(0)  # released by every answer that begins
         self.ended = threading.Semaphore(0)  # and by every one that ends, in whatever way
@@ -45,12 +45,12 @@ class ScriptedService:
         self.closed.set()
 
     def ready(self) -> Readiness:
-        return Readiness(pieces=self.pieces, index=self.index)
+        return Readiness(components=self.components, index=self.index)
 
     def models(self) -> tuple[str, ...]:
         return "llm-twin", "scripted"
 
-    def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Iterator:
+    def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[Event]:
         self.asked.append(question)
         self.options.append({"max_tokens": max_tokens, "temperature": temperature})
         self.begun.release()
@@ -107,7 +107,7 @@ class ScriptedService:
 
 
 @contextmanager
-def serving(app, **options) -> Iterator[str]:
+def serving(app, **options) -> Generator[str]:
     """The address of a real server on a free port of loopback, which ends in order."""
     import uvicorn
 

@@ -1,7 +1,7 @@
-"""A platform in miniature for the chat page: passages that are there, an answer in pieces, and trouble when told so."""
+"""A platform in miniature for the chat page: passages that are there, an answer in pieces, and errors on demand."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
@@ -12,8 +12,8 @@ from llm_engineering.domain.errors import BadQuestion
 from llm_engineering.serving.api.calls import Calls
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.service import Piece, Readiness, SearchResult
-from llm_engineering.serving.api.worker_pool import Workers
+from llm_engineering.serving.api.service import Component, Event, Readiness, SearchResult
+from llm_engineering.serving.api.worker_pool import WorkerPool
 
 TEXTS = (
     (
@@ -73,17 +73,17 @@ TITLES = tuple(title for title, _ in TEXTS)
 
 
 class MiniatureService:
-    """`trouble` is raised after the first piece (or before any, with `early`). `hold` stops it after the first piece
+    """`error` is raised after the first piece (or before any, with `early`). `hold` stops it after the first piece
     until `go` is set."""
 
     def __init__(self) -> None:
         self.asked: list[Question] = []
         self.stored = []
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self.early = False
         self.hold = False
         self.go, self.closed = threading.Event(), threading.Event()
-        self.readiness = Readiness(pieces=(Piece(name="model", ready=True),))
+        self.readiness = Readiness(components=(Component(name="model", ready=True),))
         self.contents: Facets | Exception = FACETS
         self.book = None
         self.pieces = PIECES
@@ -105,7 +105,7 @@ class MiniatureService:
     def titles(self, limit: int) -> tuple[str, ...]:
         return TITLES[:limit]
 
-    def answer(self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Iterator:
+    def answer(self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[Event]:
         if not question.text.strip():
             raise BadQuestion("there is no question")
         self.asked.append(question)
@@ -117,16 +117,16 @@ class MiniatureService:
             if not whole or stop():
                 self.closed.set()
 
-    def _events(self, question: Question, stop) -> Iterator:
+    def _events(self, question: Question, stop) -> Generator[Event]:
         understood = ParsedQuestion(queries=(question.text,), notes=("all authors",))
         yield understood
-        if self.trouble and self.early:
-            raise self.trouble
+        if self.error and self.early:
+            raise self.error
         yield self.passages
         for piece in self.pieces:
             yield Delta(text=piece)
-            if self.trouble:
-                raise self.trouble
+            if self.error:
+                raise self.error
             if self.hold and piece == self.pieces[0]:
                 while not self.go.wait(0.01):
                     if stop():
@@ -160,14 +160,14 @@ class MiniatureService:
 
 
 @asynccontextmanager
-async def at_calls(service, **limits):
-    """The API's desk in front of the service, without a server."""
+async def calls_of(service, **limits):
+    """The API's calls in front of the service, without a server."""
     limits = Limits(**limits)
-    workers = Workers(
+    workers = WorkerPool(
         threads=limits.threads,
         waiting=limits.waiting,
         per_owner=limits.waiting_per_key,
-        patience=limits.client_seconds,
+        client_seconds=limits.client_seconds,
     )
     try:
         yield Calls(service=service, workers=workers, limits=limits, metrics=Metrics(workers))

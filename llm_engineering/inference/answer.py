@@ -1,6 +1,6 @@
 """A question becomes an answer whose every citation was checked before anybody reads it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime
 
@@ -35,7 +35,7 @@ def answer_stream(
     trace: Trace,
     today: date | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """What was understood, the passages, the answer in pieces, and last the Answer, whose text is the joined pieces.
 
     Nothing is searched for a bad question (BadQuestion), and the model is not asked when the relevance is below

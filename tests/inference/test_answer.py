@@ -1,6 +1,6 @@
 """From a question to an answer whose citations were checked, with a real store and a real embedder."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import date
 
@@ -34,7 +34,7 @@ class Scripted:
     def __init__(self, *pieces: str | Exception) -> None:
         self.pieces, self.prompts, self.closed = pieces, [], False
 
-    def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False) -> Iterator[str | Usage]:
+    def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False) -> Generator[str | Usage]:
         self.prompts.append(prompt)
         try:
             for piece in self.pieces:

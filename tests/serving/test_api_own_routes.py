@@ -11,7 +11,7 @@ from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.errors import ModelUnavailable
 from llm_engineering.serving.api.app import create_app
-from llm_engineering.serving.api.service import Piece
+from llm_engineering.serving.api.service import Component
 
 ASKED = {"question": "What makes bread?"}
 
@@ -82,7 +82,7 @@ def test_a_streamed_answer_tells_every_step(client):
     assert told[4][1] == client.post("/rag", json=ASKED).json()
 
 
-def test_trouble_in_a_stream_is_its_last_event(client, service):
+def test_an_error_in_a_stream_is_its_last_event(client, service):
     service.script = ("Flour ", ModelUnavailable("it hung up"))
     told = events(client.post("/rag", json={**ASKED, "stream": True}))
     assert [name for name, _ in told] == ["understood", "sources", "delta", "error"]
@@ -119,7 +119,7 @@ def test_alive_and_ready_are_two_things(client, service):
 
 
 def test_what_is_not_ready_says_why(client, service):
-    service.pieces, service.index = (Piece(name="index", ready=False, reason="it is being loaded"),), None
+    service.components, service.index = (Component(name="index", ready=False, reason="it is being loaded"),), None
     ready = client.get("/ready")
     assert ready.status_code == 503
     assert ready.json() == {

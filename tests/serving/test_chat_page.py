@@ -29,9 +29,9 @@ from llm_engineering.infrastructure.fetchers.chromium import find_browser
 from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Limits
-from llm_engineering.serving.api.service import Piece, Readiness
+from llm_engineering.serving.api.service import Component, Readiness
 from llm_engineering.serving.chat import mount_chat
-from llm_engineering.serving.chat.mount import Chat
+from llm_engineering.serving.chat.mount import ChatApp
 
 pytest.importorskip("gradio", reason="the group ui is not installed")
 browser = pytest.mark.usefixtures("needs_browser")
@@ -223,12 +223,12 @@ def test_feedback_that_cannot_be_stored_is_told(reader, service, tmp_path):
     assert "cannot be reached" in reader.see("#thanks .failed").text
 
 
-# --- trouble -------------------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------------------------
 
 
 @browser
 @pytest.mark.parametrize(
-    ("trouble", "early", "words"),
+    ("error", "early", "words"),
     [
         (ModelUnavailable("it refuses connections; start it"), True, "the language model cannot answer"),
         (ModelUnavailable("it stopped half-way"), False, "it stopped half-way"),
@@ -236,13 +236,13 @@ def test_feedback_that_cannot_be_stored_is_told(reader, service, tmp_path):
         (ZeroDivisionError("bug"), True, "something went wrong in the server"),
     ],
 )
-def test_trouble_is_told_in_the_page_and_the_next_question_works(reader, service, trouble, early, words):
-    service.trouble, service.early = trouble, early
+def test_errors_are_told_in_the_page_and_the_next_question_works(reader, service, error, early, words):
+    service.error, service.early = error, early
     reader.ask("How?")
     assert words in reader.see("#now [role=alert]").text
     assert bool(reader.find("#now .text")) is not early
     assert reader.find("#up") == [], "there is nothing to judge"
-    service.trouble = None
+    service.error = None
     reader.ask("And now?")
     reader.answered()
     assert words in reader.see("#past [role=alert]").text
@@ -259,9 +259,9 @@ def test_what_is_missing_is_told_before_anything_is_asked(reader, service):
 
     service.contents = Facets()
     opens_with("#welcome .card", "poe run-etl")
-    service.readiness = Readiness(pieces=(Piece(name="embedder", ready=False, reason="it is still being loaded"),))
+    service.readiness = Readiness(components=(Component(name="embedder", ready=False, reason="it is still being loaded"),))
     opens_with("#welcome .card", "embedder: it is still being loaded")
-    service.readiness, service.contents = Readiness(pieces=()), StoreUnavailable("x")
+    service.readiness, service.contents = Readiness(components=()), StoreUnavailable("x")
     opens_with("#welcome [role=alert]", "a store this server needs")
     service.contents = FACETS
     opens_with("#welcome .card", "Ada Example")
@@ -299,7 +299,7 @@ BACKGROUND = (
 
 
 @browser
-def test_dark_and_light_can_be_chosen_and_stay_chosen(reader):
+def test_dark_and_light_can_be_chosen_and_stay_where_of(reader):
     bright = reader.script(BACKGROUND)
     reader.click("#theme")
     assert bright > 600
@@ -498,7 +498,7 @@ def chat_of(build, *, loaded=True):
     ready = asyncio.Event()
     if loaded:
         ready.set()
-    chat = Chat(build, after=ready.wait)
+    chat = ChatApp(build, after=ready.wait)
     app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
     with TestClient(app) as client:
         yield client, lambda: client.portal.call(ready.set)

@@ -16,9 +16,11 @@ from waiting import until
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.models import Stage
+from llm_engineering.inference.config import AskConfig
 from llm_engineering.infrastructure.registry import open_zenml
+from llm_engineering.serving.api.limits import Limits
+from llm_engineering.serving.server import build_app
 from tools.ask import main as ask
-from tools.serve import Limits, build_app
 
 BREAD = "Flour, water and salt make a very good bread."
 ASKED = {"question": "What did somebody never heard of write about flour, water and salt?"}
@@ -89,7 +91,7 @@ def everything(platform) -> dict[str, object]:
 def test_a_question_changes_nothing_in_warehouse_vector_store_or_registry(platform):
     before = everything(platform)
     assert [one.stage for one in before["versions"]] == ["staging", "production"]
-    app = build_app(platform, limits=Limits())
+    app = build_app(platform, AskConfig(), limits=Limits())
     with serving(app) as address, httpx.Client(base_url=address, timeout=WAIT) as client:
         until(lambda: "is still being loaded" not in client.get("/ready").text)
         answers = [

@@ -13,8 +13,10 @@ from serve_process import started, when_ready
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
+from llm_engineering.serving.api.keys import key_ring
+from llm_engineering.serving.server import is_loopback
 from llm_engineering.settings import load_settings
-from tools.serve import is_loopback, key_ring, main
+from tools.serve import main
 
 QUESTION = "What do flour, water and salt make?"
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import accumulate
 from math import log
 from typing import NamedTuple
@@ -75,7 +75,7 @@ class ExtractiveModel:
 
     def stream(
         self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[str | Usage]:
+    ) -> Generator[str | Usage]:
         """`max_tokens` bounds what is quoted; `temperature` changes nothing."""
         said: list[str] = []
         for chosen in self._fitting(self._best(prompt.about or prompt.question, prompt.passages), max_tokens):

@@ -1,7 +1,7 @@
 """A transformers model in this process: a folder (an export, a registry's version) or a hub id."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ class TransformersModel:
 
     def stream(
         self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[str | Usage]:
+    ) -> Generator[str | Usage]:
         """Token counts are the model's own."""
         model, tokenizer = self._loaded()
         with self._turn(stop) as mine:

@@ -1,7 +1,7 @@
 """A version of the model registry, run in this process."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from threading import Lock
 
 from loguru import logger
@@ -40,7 +40,7 @@ class RegistryModel:
 
     def stream(
         self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[str | Usage]:
+    ) -> Generator[str | Usage]:
         version, model = self._now(self._look_every)
         try:
             yield from model.stream(prompt, max_tokens=max_tokens, temperature=temperature, stop=stop)

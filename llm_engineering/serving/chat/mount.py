@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,29 +53,29 @@ def mount_chat(
     """Adds the page to `app` (of `create_app`), the same, whose routes stay as they are.
 
     `facets` says what the index holds (for the filters), `titles(limit)` gives titles from it (for the examples).
-    Whoever may reach `app` may use the page, so the API's gate guards it too: with keys required, the browser asks
-    for one. What it asks goes through the API's desk: the same bounds, times and metrics hold for it.
+    Whoever may reach `app` may use the page, so the API's middleware guards it too: with keys required, the browser
+    asks for one. Its questions go through the API's calls: the same bounds, times and metrics hold for them.
 
     The page is built when it is first asked for, and not before the models are loaded; until then `/` says so.
     """
     from starlette.routing import Route
 
     calls = app.state.calls
-    chat = Chat(lambda: built(Page(calls=calls, facets=facets, titles=titles)), after=calls.loaded.wait)
+    chat = ChatApp(lambda: gradio_app(Page(calls=calls, facets=facets, titles=titles)), after=calls.loaded.wait)
     for path, methods in ROUTES:
         app.router.routes.append(Route(path, chat, methods=list(methods), include_in_schema=False))
     before = app.router.lifespan_context
 
     @asynccontextmanager
-    async def life(app: "FastAPI") -> AsyncIterator[Any]:
+    async def lifespan(app: "FastAPI") -> AsyncGenerator[Any]:
         async with before(app) as state, chat.running():
             yield state
 
-    app.router.lifespan_context = life
+    app.router.lifespan_context = lifespan
     return app
 
 
-def built(page: Page) -> "FastAPI":
+def gradio_app(page: Page) -> "FastAPI":
     """The page as an application of its own. Raises ImportError where Gradio is not installed."""
     import os
 
@@ -109,26 +109,26 @@ def built(page: Page) -> "FastAPI":
     )
 
 
-class Chat:
-    """An ASGI application: the page once it is built; before, a note that looks again by itself."""
+class ChatApp:
+    """An ASGI application: the page once it is built; before, a note that reloads itself."""
 
     def __init__(self, build: Callable[[], Any], *, after: Callable[[], Awaitable[Any]]) -> None:
         self._build, self._after = build, after
         self._app: Any = None
-        self._note = ("The server is starting …", 1)
+        self._status = ("The server is starting …", 1)
         self._wanted, self._ending = asyncio.Event(), asyncio.Event()
-        self._parked: set[asyncio.Task] = set()
+        self._heartbeats: set[asyncio.Task] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         closed = asyncio.Event()
         task = asyncio.create_task(self._run(closed))
         try:
-            with _told_to_stop(self._ending.set):
+            with _on_stop_signal(self._ending.set):
                 yield
         finally:
             closed.set()
-            for one in self._parked:
+            for one in self._heartbeats:
                 one.cancel()
             await task
 
@@ -146,24 +146,24 @@ class Chat:
                 await ended
         except ImportError as error:
             logger.error("no chat page: {}. Install the group `ui`: poetry install --with ui", error)
-            self._note = ("There is no chat page here: its packages are not installed (the group “ui”).", 0)
+            self._status = ("There is no chat page here: its packages are not installed (the group “ui”).", 0)
         except Exception:  # the API goes on without its page
             logger.exception("the chat page could not be built")
-            self._note = ("The chat page could not be built; the server's log says why.", 0)
+            self._status = ("The chat page could not be built; the server's log says why.", 0)
         finally:
             ended.cancel()
 
     async def _built(self) -> Any:
         """What takes seconds of all the processor's time waits until it keeps nobody from an answer."""
         await self._after()
-        self._note = ("The chat page is being prepared …", 1)
+        self._status = ("The chat page is being prepared …", 1)
         await self._wanted.wait()
         return await asyncio.to_thread(self._build)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._app is None:
             self._wanted.set()
-            await self._still_building(scope, receive, send)
+            await self._respond_status(scope, receive, send)
         elif scope["path"].startswith(HEARTBEAT):
             await self._heartbeat(scope, receive, send)
         else:
@@ -185,8 +185,8 @@ class Chat:
             await asyncio.wait((beating, ending), return_when=asyncio.FIRST_COMPLETED)
             if not beating.done():
                 over = True
-                self._parked.add(beating)
-                beating.add_done_callback(self._parked.discard)
+                self._heartbeats.add(beating)
+                beating.add_done_callback(self._heartbeats.discard)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
         except asyncio.CancelledError:
@@ -196,18 +196,18 @@ class Chat:
             ending.cancel()
         await beating
 
-    async def _still_building(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _respond_status(self, scope: Any, receive: Any, send: Any) -> None:
         from starlette.responses import HTMLResponse
 
-        text, again = self._note
-        headers = {"Retry-After": str(again), "Refresh": str(again)} if again else {}
+        text, retry_after = self._status
+        headers = {"Retry-After": str(retry_after), "Refresh": str(retry_after)} if retry_after else {}
         style = "font-family:sans-serif;margin:3em"
         page = f'<!doctype html><meta charset="utf-8"><title>LLM Twin</title><p style="{style}">{text}</p>'
         await HTMLResponse(page, 503, headers=headers)(scope, receive, send)
 
 
 @contextmanager
-def _told_to_stop(then: Callable[[], None]) -> Iterator[None]:
+def _on_stop_signal(then: Callable[[], None]) -> Generator[None]:
     """Hear of SIGINT and SIGTERM before the server has waited for its connections, which is when it tells its
     applications. Whoever listened before is called as before."""
     if threading.current_thread() is not threading.main_thread():

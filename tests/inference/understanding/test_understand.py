@@ -2,7 +2,7 @@
 """From what a person typed to what will be searched."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import UTC, date, datetime
 
 import pytest
@@ -47,7 +47,7 @@ class Scripted:
     def __init__(self, reply: str | Exception, pieces: int = 3) -> None:
         self.reply, self.pieces, self.prompts = reply, pieces, []
 
-    def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False) -> Iterator[str | Usage]:
+    def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False) -> Generator[str | Usage]:
         self.prompts.append(prompt)
         if isinstance(self.reply, Exception):
             raise self.reply
