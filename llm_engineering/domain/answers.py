@@ -59,8 +59,8 @@ class Citation(Noun):
 class Usage(Noun):
     """Tokens as the model counted them; estimated where it did not say."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int = Field(default=0, ge=0)
+    completion_tokens: int = Field(default=0, ge=0)
     estimated: bool = False
 
 

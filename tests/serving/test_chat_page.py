@@ -259,7 +259,9 @@ def test_what_is_missing_is_told_before_anything_is_asked(reader, service):
 
     service.contents = Facets()
     opens_with("#welcome .card", "poe run-etl")
-    service.readiness = Readiness(components=(Component(name="embedder", ready=False, reason="it is still being loaded"),))
+    service.readiness = Readiness(
+        components=(Component(name="embedder", ready=False, reason="it is still being loaded"),)
+    )
     opens_with("#welcome .card", "embedder: it is still being loaded")
     service.readiness, service.contents = Readiness(components=()), StoreUnavailable("x")
     opens_with("#welcome [role=alert]", "a store this server needs")

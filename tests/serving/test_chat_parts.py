@@ -14,7 +14,13 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable, StoreUnavailable
 from llm_engineering.serving.api.errors import ApiError
 from llm_engineering.serving.api.service import Component, Readiness
-from llm_engineering.serving.chat.conversation import MAX_HISTORY, MAX_QUESTION, answer_turn, extended_history, turn_updates
+from llm_engineering.serving.chat.conversation import (
+    MAX_HISTORY,
+    MAX_QUESTION,
+    answer_turn,
+    extended_history,
+    turn_updates,
+)
 from llm_engineering.serving.chat.filters import example_question, example_titles, filter_choices, where_of
 from llm_engineering.serving.chat.passages import passage_html
 from llm_engineering.serving.chat.render import answer_html, error_html, question_html, source_html

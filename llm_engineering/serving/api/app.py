@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llm_engineering.serving.api.keys import KeyRing
-from llm_engineering.serving.api.limits import RateLimiter, Limits
+from llm_engineering.serving.api.limits import Limits, RateLimiter
 from llm_engineering.serving.api.service import Service
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from llm_engineering.serving.api.openapi import PROBE, responses
 from llm_engineering.serving.api.service import Event
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI, Response
 
 
 def register(app: "FastAPI", calls: Calls) -> None:
@@ -30,7 +30,10 @@ def _own_routes(app: "FastAPI", calls: Calls) -> None:
     from fastapi import Request
 
     @app.post(
-        "/search", tags=["ask"], summary="The passages that answer a question", responses=responses(schemas.SearchAnswer)
+        "/search",
+        tags=["ask"],
+        summary="The passages that answer a question",
+        responses=responses(schemas.SearchAnswer),
     )
     async def search(body: schemas.SearchRequest, request: Request) -> Any:
         question = body.as_question()

@@ -28,9 +28,9 @@ def event_bytes(data: object, name: str | None = None) -> bytes:
     return head + b"data: " + json_bytes(data) + b"\n\n"
 
 
-async def event_stream(events: AsyncGenerator[bytes], receive: Receive, *, ping: float = PING_EVERY) -> (
-    "EventSourceResponse"
-):
+async def event_stream(
+    events: AsyncGenerator[bytes], receive: Receive, *, ping: float = PING_EVERY
+) -> "EventSourceResponse":
     """The response, once the first event is there: what goes wrong before it can still get its own status. `events`
     are closed however it ends: taken to its end, left by the client (ClientDisconnected), or cut off by the server."""
     from sse_starlette import EventSourceResponse, ServerSentEvent

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.answers import Answer, Citation, ParsedQuestion, Passage
-from llm_engineering.serving.chat.passages import passage_html, escaped
+from llm_engineering.serving.chat.passages import escaped, passage_html
 
 _CITED = re.compile(r"\[(\d{1,3})\]")
 
