@@ -29,7 +29,7 @@ class ScriptedService:
         self.script = script or ("Flour, water and salt ", "make bread [1].")
         self.asked: list[Question] = []
         self.options: list[dict] = []
-        self.thoughts: list[Feedback] = []
+        self.stored: list[Feedback] = []
         self.broken: Exception | None = None  # raised by everything but `ready`
         self.components: tuple[Component, ...] = (Component(name="index", ready=True),)
         self.index = IndexStatus(version="000001", embedder="hashing", chunks=1)
@@ -97,7 +97,7 @@ class ScriptedService:
     def feedback(self, feedback: Feedback) -> None:
         if self.broken:
             raise self.broken
-        self.thoughts.append(feedback)
+        self.stored.append(feedback)
 
     def _check(self, question: Question) -> None:
         if self.broken:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from llm_engineering.domain.answers import Answer, Citation, Delta, ParsedQuestion, Passage, Question
@@ -86,7 +86,7 @@ class MiniatureService:
         self.readiness = Readiness(components=(Component(name="model", ready=True),))
         self.contents: Facets | Exception = FACETS
         self.book = None
-        self.pieces = PIECES
+        self.pieces: tuple[str, ...] = PIECES
         self.passages = PASSAGES
 
     def load(self) -> None: ...
@@ -177,29 +177,3 @@ async def calls_of(service, **limits):
 
 def where_of(question: Question) -> Where:
     return question.where or Where()
-
-
-@contextmanager
-def served(app):
-    """The app on a free port of loopback, by a real server; gives its address."""
-    import uvicorn
-
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
-    )
-    started = threading.Event()
-    startup = server.startup
-
-    async def startup_and_tell(sockets=None):
-        await startup(sockets)
-        started.set()
-
-    server.startup = startup_and_tell
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert started.wait(60), "the server did not start"
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)

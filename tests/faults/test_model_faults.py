@@ -7,13 +7,14 @@ from loopback import Answer
 from openai_endpoint import STREAM, Endpoint, events, failure, stream
 from passages import fill, passage
 
-from llm_engineering.bootstrap import build_language_model, open_platform
+from llm_engineering.bootstrap import build_embedder, build_language_model, open_platform
 from llm_engineering.domain.answers import Question
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
 from llm_engineering.inference.answer import answer
 from llm_engineering.inference.config import AskConfig, RetrievalConfig
 from llm_engineering.inference.retrieval.retrieve import open_index
+from llm_engineering.infrastructure.language_models.extractive import ExtractiveModel
 from llm_engineering.infrastructure.language_models.openai import OpenAIModel
 from llm_engineering.settings import Settings
 
@@ -135,12 +136,13 @@ def test_an_injected_passage_is_data_for_the_endpoint(ask, endpoint):
 def test_an_unknown_language_model_names_the_choices(name):
     settings = Settings(language_model=name) if name else Settings(language_model="none")
     with pytest.raises(ConfigError, match="use extractive, openai:MODEL, transformers:FOLDER-OR-ID or registry:NAME"):
-        build_language_model(settings, embedder=None)
+        build_language_model(settings, build_embedder(Settings(embedder="hashing:64")))
 
 
 def test_the_platform_plays_every_role_and_shares_its_embedder(monkeypatch):
     monkeypatch.setenv("TWIN_EMBEDDER", "hashing:64")
     with open_platform() as platform:
+        assert isinstance(platform.language_model, ExtractiveModel)
         assert platform.language_model._embedder is platform.embedder
         assert platform.language_model is platform.language_model
         assert list(platform.feedback.all()) == []

@@ -90,10 +90,10 @@ def test_an_error_in_a_stream_is_its_last_event(client, service):
 
 
 def test_feedback_is_stored(client, service):
-    thought = {"trace_id": "trace-1", "thumbs_up": False, "comment": "No."}
-    response = client.post("/feedback", json=thought)
+    given = Feedback(trace_id="trace-1", thumbs_up=False, comment="No.")
+    response = client.post("/feedback", json=given.model_dump(exclude_unset=True))
     assert (response.status_code, response.json()) == (201, {"stored": True})
-    assert service.thoughts == [Feedback(**thought)]
+    assert service.stored == [given]
 
 
 @pytest.mark.parametrize("path", ["/search", "/rag"])

@@ -37,7 +37,7 @@ def test_while_nothing_comes_a_sign_of_life_does():
             if got.count(None) == 2:
                 pieces.go.set()
         assert pieces.closed
-        return [piece for piece in got if piece != None]
+        return [piece for piece in got if piece is not None]
 
     assert asyncio.run(tried()) == [b"first", b"second"]
 
@@ -47,7 +47,7 @@ def test_leaving_a_stream_closes_what_it_was_made_from():
         pieces = Pieces()
         async with aclosing(sse.with_heartbeat(pieces.come(), every=0.01)) as alive:
             async for piece in alive:
-                if piece == None:
+                if piece is None:
                     break
         return pieces.closed
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from anyio.from_thread import BlockingPortal
+from api_service import serving
 from chat_reader import Reader
-from chat_service import FACETS, TITLES, MiniatureService, served
+from chat_service import FACETS, TITLES, MiniatureService
 from chromium_page import chromium
 from loguru import logger
 from starlette.applications import Starlette
@@ -53,7 +55,7 @@ def one_service():
 def address(one_service):
     app = create_app(one_service)
     mount_chat(app, facets=one_service.facets, titles=one_service.titles)
-    with served(app) as url:
+    with serving(app, timeout_graceful_shutdown=1) as url:
         until(lambda: httpx.get(url).status_code == 200)
         yield url
 
@@ -371,7 +373,7 @@ def guarded(tmp_path_factory):
     service = MiniatureService()
     app = create_app(service, keys=keys, require_keys=True, limits=Limits(threads=1, waiting=0))
     mount_chat(app, facets=service.facets, titles=service.titles)
-    with served(app) as url:
+    with serving(app, timeout_graceful_shutdown=1) as url:
         until(lambda: httpx.get(url, auth=("", secret)).status_code == 200)
         yield url, secret, keys, key, service
 
@@ -495,6 +497,11 @@ class Building:
         return Starlette(routes=[Route("/", PlainTextResponse("the page"))])
 
 
+def portal_of(client: TestClient) -> BlockingPortal:
+    assert client.portal is not None, "its app runs"
+    return client.portal
+
+
 @contextmanager
 def chat_of(build, *, loaded=True):
     ready = asyncio.Event()
@@ -503,7 +510,7 @@ def chat_of(build, *, loaded=True):
     chat = ChatApp(build, after=ready.wait)
     app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
     with TestClient(app) as client:
-        yield client, lambda: client.portal.call(ready.set)
+        yield client, lambda: portal_of(client).call(ready.set)
         build.go.set()
 
 
@@ -558,7 +565,7 @@ def test_the_page_is_built_when_it_is_asked_for_and_the_models_are_loaded():
 def test_nobody_who_does_not_look_at_the_page_pays_for_it():
     build = Building()
     with chat_of(build) as (client, _):
-        client.portal.call(asyncio.sleep, 0)
+        portal_of(client).call(asyncio.sleep, 0)
     assert not build.begun.is_set()
 
 

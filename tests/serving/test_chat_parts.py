@@ -44,9 +44,8 @@ class Seen(HTMLParser):
         self.text += data
 
 
-def answer(text="Yes. [1]", **more):
-    fields = {"answered": True, "passages": PASSAGES, "understood": ParsedQuestion(queries=("q",)), "trace_id": "t"}
-    return Answer(text=text, **(fields | more))
+def answer(text: str = "Yes. [1]") -> Answer:
+    return Answer(text=text, answered=True, passages=PASSAGES, understood=ParsedQuestion(queries=("q",)), trace_id="t")
 
 
 def passage(text, **fields):
@@ -180,11 +179,13 @@ def test_characters_that_stand_for_marks_mark_nothing(text):
 
 
 def test_what_was_removed_or_looks_like_instructions_is_said():
-    given = answer(
-        removed_citations=2,
-        suspicious_passages=(3,),
-        model="m<1>",
-        understood=ParsedQuestion(queries=("q", "other words"), notes=("no author of that name",)),
+    given = answer().model_copy(
+        update={
+            "removed_citations": 2,
+            "suspicious_passages": (3,),
+            "model": "m<1>",
+            "understood": ParsedQuestion(queries=("q", "other words"), notes=("no author of that name",)),
+        }
     )
     seen = Seen(answer_html("1", given.text, PASSAGES, given))
     for words in (
@@ -301,6 +302,7 @@ def test_the_answer_grows_and_ends_whole():
     growing = [text for text in texts if "Cut a text" in text]
     assert len(growing) == 4
     assert all("Cut along the grain" in text for text in growing), "its sources are there from the beginning"
+    assert steps[-1].answer is not None
     assert steps[-1].answer.trace_id == "trace-1"
     assert all(step.answer is None for step in steps[:-1])
     assert "<mark>" in steps[-1].html

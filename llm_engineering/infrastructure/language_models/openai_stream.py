@@ -1,7 +1,7 @@
 """A stream of server-sent events, read in a thread of its own so that whoever waits for it can stop waiting.
 
-Not by the client's own stream: it reads on for ever while a server sends only comments, keeps a line without an end, and
-takes a web page for an empty answer (tests/infrastructure/test_openai_model.py).
+Not by the client's own stream: it reads on for ever while a server sends only comments, keeps a line without an end,
+and takes a web page for an empty answer (tests/infrastructure/test_openai_model.py).
 """
 
 import json

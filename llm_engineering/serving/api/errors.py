@@ -1,4 +1,4 @@
-"""What goes wrong, as a client sees it: a status, a message that helps, OpenAI's shape, and never a path or a stack trace."""
+"""Errors as a client sees them: a status, a message that helps, OpenAI's shape, and never a path or a stack trace."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -15,9 +15,7 @@ def where_of(
     """Gradio gives None for what was left empty. Both days belong to it. Raises BadQuestion for a day that is none."""
     first, last = _day(since, "from"), _day(until, "to", after=1)
     if first and last and last <= first:
-        raise BadQuestion(
-            f"the dates are the wrong way round: from {first:%Y-%m-%d} to {last - timedelta(days=1):%Y-%m-%d}"
-        )
+        raise BadQuestion(f"the dates are the wrong way round: from {since} to {until}")
     where = Where(
         author_id=tuple(authors or ()) or None,
         kind=tuple(map(_kind, kinds or ())) or None,
