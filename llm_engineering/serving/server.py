@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from llm_engineering.bootstrap import Platform, open_platform
 from llm_engineering.domain.errors import ConfigError
-from llm_engineering.domain.ports import LanguageModel
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.serving.answer_processes import AnswerProcesses
 from llm_engineering.serving.answer_service import AnswerService
@@ -36,8 +35,9 @@ def serve(settings: Settings, config: AskConfig, *, require_keys: bool = False) 
     if require_keys:
         check_keys(key_ring(settings), host)
     with open_platform(settings) as platform, listen(host, settings.api_port) as listening:
-        processes = process_count(settings, platform.language_model)  # what is wrong with its setting is told now
-        limits = limits_of(settings, platform.language_model, processes)
+        generative = platform.language_model.generative  # what is wrong with its setting is told now
+        processes = process_count(settings, generative=generative)
+        limits = limits_of(settings, processes, generative=generative)
         app = build_app(platform, config, limits=limits, processes=processes, require_keys=require_keys)
         options = uvicorn.Config(
             app,
@@ -73,19 +73,19 @@ def build_app(
     return mount_chat(app, facets=service.facets, titles=service.titles)
 
 
-def process_count(settings: Settings, model: LanguageModel) -> int:
+def process_count(settings: Settings, *, generative: bool) -> int:
     """One where a model writes, which is there once, or elsewhere. To quote takes the processor's time, so every core
     gets its share, up to four: each process holds the embedder."""
-    if model.generative:
+    if generative:
         return 1
     return settings.api_processes or min(4, os.cpu_count() or 1)
 
 
-def limits_of(settings: Settings, model: LanguageModel, processes: int) -> Limits:
+def limits_of(settings: Settings, processes: int, *, generative: bool) -> Limits:
     """Questions are worked on side by side while a model writes. Quoting more at once than there are processes would
     only let each wait for all."""
     limits = Limits(body_bytes=settings.api_max_body_bytes)
-    return limits if model.generative else limits.model_copy(update={"threads": processes})
+    return limits if generative else limits.model_copy(update={"threads": processes})
 
 
 def check_keys(keys: KeyRing, host: str) -> None:

@@ -14,8 +14,9 @@ from serve_process import extension_of, started, when_ready
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.serving.api.keys import key_ring
-from llm_engineering.serving.server import is_loopback
-from llm_engineering.settings import load_settings
+from llm_engineering.serving.api.limits import Limits
+from llm_engineering.serving.server import is_loopback, limits_of, process_count
+from llm_engineering.settings import Settings, load_settings
 from tools.serve import main
 
 QUESTION = "What do flour, water and salt make?"
@@ -80,6 +81,15 @@ def test_on_another_host_only_a_key_opens_the_door():
         assert httpx.post(f"{address}/search", json={"question": QUESTION}, headers=key).status_code == 401
 
 
+@pytest.mark.usefixtures("indexed")
+def test_how_large_a_request_may_be_is_a_setting(monkeypatch):
+    monkeypatch.setenv("TWIN_API_MAX_BODY_BYTES", "300")
+    with started() as (_, address):
+        when_ready(address)
+        assert httpx.post(f"{address}/search", json={"question": QUESTION}).status_code == 200
+        assert httpx.post(f"{address}/search", json={"question": "x" * 300}).status_code == 413
+
+
 def test_an_address_that_is_taken_is_told_at_once():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("--port", str(taken.getsockname()[1]))
@@ -107,6 +117,13 @@ def test_a_wrong_setting_stops_it(monkeypatch):
 )  # fmt: skip
 def test_loopback_is_told_from_the_world(host, loopback):
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(("generative", "asked_for", "count"), [(False, 3, 3), (True, 3, 1), (True, 0, 1)])
+def test_only_quoting_is_spread_over_processes(generative, asked_for, count):
+    settings = Settings(api_processes=asked_for)
+    assert process_count(settings, generative=generative) == count
+    assert limits_of(settings, count, generative=generative).threads == (Limits().threads if generative else count)
 
 
 def test_keys_are_made_shown_once_listed_and_revoked():
