@@ -27,8 +27,8 @@ def main(context: click.Context, host: str | None, port: int | None, require_key
     """Serve the API and the chat page until told to stop (Ctrl-C, SIGTERM)."""
     if context.invoked_subcommand:
         return
+    from llm_engineering.operate.configs import load_ask_config
     from llm_engineering.serving.server import serve
-    from tools.configs import load_ask_config
 
     with _errors_as_exit_code():
         settings = load_settings()
