@@ -33,7 +33,7 @@ from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.service import Component, Readiness
 from llm_engineering.serving.chat import mount_chat
-from llm_engineering.serving.chat.mount import ChatApp
+from llm_engineering.serving.chat.deferred_app import DeferredApp
 
 pytest.importorskip("gradio", reason="the group ui is not installed")
 browser = pytest.mark.usefixtures("needs_browser")
@@ -507,7 +507,7 @@ def chat_of(build, *, loaded=True):
     ready = asyncio.Event()
     if loaded:
         ready.set()
-    chat = ChatApp(build, after=ready.wait)
+    chat = DeferredApp(build, after=ready.wait)
     app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
     with TestClient(app) as client:
         yield client, lambda: portal_of(client).call(ready.set)

@@ -5,8 +5,9 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Collection, Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api.errors import SERVER, ApiError, api_error_of
@@ -15,9 +16,6 @@ from llm_engineering.serving.api.limits import Limits, RateLimiter
 from llm_engineering.serving.api.metrics import Metrics
 from llm_engineering.serving.api.sse import ClientDisconnected, json_bytes
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 WITHOUT_KEY = frozenset({"/health", "/ready"})  # for probes, which have no key
@@ -42,7 +40,7 @@ class ApiMiddleware:
 
     def __init__(
         self,
-        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        app: ASGIApp,
         *,
         keys: KeyRing | None,
         require_keys: bool,
@@ -54,7 +52,7 @@ class ApiMiddleware:
         self._app, self._keys, self._require_keys, self._rate_limiter = app, keys, require_keys, rate_limiter
         self._limits, self._metrics, self._hosts = limits, metrics, hosts
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -65,7 +63,7 @@ class ApiMiddleware:
 class _GuardedRequest:
     """One request, and what was answered."""
 
-    def __init__(self, middleware: ApiMiddleware, scope: Message, receive: Receive, send: Send) -> None:
+    def __init__(self, middleware: ApiMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._middleware, self._scope, self._receive, self._send = middleware, scope, receive, send
         self._headers = dict(scope["headers"])
         self._started_at = time.perf_counter()
