@@ -27,7 +27,7 @@ WAIT = 60.0  # seconds that a test waits for an event; it fails when they are ov
 class ScriptedService:
     def __init__(self, *script) -> None:
         self.script = script or ("Flour, water and salt ", "make bread [1].")
-        self.asked: list[Question] = []
+        self.questions: list[Question] = []
         self.options: list[dict] = []
         self.stored: list[Feedback] = []
         self.broken: Exception | None = None  # raised by everything but `ready`
@@ -51,7 +51,7 @@ class ScriptedService:
         return "llm-twin", "scripted"
 
     def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[Event]:
-        self.asked.append(question)
+        self.questions.append(question)
         self.options.append({"max_tokens": max_tokens, "temperature": temperature})
         self.begun.release()
         whole = False
@@ -88,7 +88,7 @@ class ScriptedService:
             self.ended.release()
 
     def search(self, question: Question) -> SearchResult:
-        self.asked.append(question)
+        self.questions.append(question)
         self._check(question)
         return SearchResult(
             understood=ParsedQuestion(queries=(question.text,), where=question.where), passages=(BREAD,)

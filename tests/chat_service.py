@@ -77,7 +77,7 @@ class MiniatureService:
     until `go` is set."""
 
     def __init__(self) -> None:
-        self.asked: list[Question] = []
+        self.questions: list[Question] = []
         self.stored = []
         self.error: Exception | None = None
         self.early = False
@@ -108,7 +108,7 @@ class MiniatureService:
     def answer(self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[Event]:
         if not question.text.strip():
             raise BadQuestion("there is no question")
-        self.asked.append(question)
+        self.questions.append(question)
         whole = False
         try:
             yield from self._events(question, stop)
@@ -144,7 +144,7 @@ class MiniatureService:
             suspicious_passages=(3,),
             model="miniature",
             understood=understood,
-            trace_id=f"trace-{len(self.asked)}",
+            trace_id=f"trace-{len(self.questions)}",
         )
 
     def search(self, question: Question) -> SearchResult:

@@ -1,4 +1,11 @@
-"""Several processes that answer side by side: one Python interpreter works on one question at a time."""
+"""Several processes that answer side by side: one Python interpreter works on one question at a time.
+
+Pools of one process each (concurrent.futures) behind one server, and not uvicorn's workers, which share a socket
+unevenly: of 2 of them 16 clients wait longer (p95 363 ms against 252 ms here, 282 ms of one process), half of the chat
+page's sessions lose their events (20 of 40), and rates, quotas, waiting places and metrics would be each worker's own.
+The server's part of a question is 1.7 of 12.1 ms of the processor. One pool of all processes would lose them all when
+one dies.
+"""
 
 import atexit
 import os

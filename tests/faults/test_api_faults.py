@@ -68,7 +68,7 @@ def test_a_body_that_is_no_object_is_refused(client, service, path, body):
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert response.json()["error"]["message"]
-    assert not service.asked
+    assert not service.questions
 
 
 def test_json_that_is_called_something_else_is_refused_because_any_page_could_send_it(client):
@@ -139,7 +139,7 @@ def test_without_a_key_only_the_probes_answer(service, ring):
             assert "Authorization: Bearer KEY" in response.json()["error"]["message"]
         assert client.post("/rag", content=b"{").status_code == 401  # before the body is looked at
         assert client.get("/health").status_code == client.get("/ready").status_code == 200
-    assert not service.asked
+    assert not service.questions
 
 
 def test_a_wrong_an_expired_and_a_revoked_key_are_told_apart(service, tmp_path):
@@ -319,7 +319,7 @@ def test_a_client_that_left_while_waiting_is_never_answered(service):
         assert first.result().status_code == 200
         while "twin_questions_waiting 0.0" not in client.get("/metrics").text:
             pass
-    assert len(service.asked) == 1
+    assert len(service.questions) == 1
 
 
 # --- models and stores -------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def ask(endpoint, monkeypatch):
         fill(platform.vectors, [EmbeddedChunk(chunk, vectors[0])], spec=IndexSpec(embedding=platform.embedder.spec))
         reader = open_index(platform.vectors, embedder=platform.embedder)
 
-        def asking(timeout: float = 20.0):
+        def ask_model(timeout: float = 20.0):
             model = OpenAIModel("tiny", base_url=endpoint.url, timeout=timeout, retries=1, first_backoff=0.01)
             return answer(
                 QUESTION,
@@ -52,7 +52,7 @@ def ask(endpoint, monkeypatch):
                 trace=platform.tracer.start("ask"),
             )
 
-        yield asking
+        yield ask_model
         reader.close()
 
 
@@ -123,12 +123,12 @@ def test_nonsense_citations_are_removed_and_counted(ask, endpoint):
 def test_an_injected_passage_is_data_for_the_endpoint(ask, endpoint):
     endpoint.says("Sourdough bread needs flour [1].")
     found = ask()
-    [asked] = endpoint.asked
-    shown = asked["messages"][-1]["content"]
-    assert shown.count("</passage>") == 1
-    assert "<|im_start|>" not in shown
-    assert "{secret}" not in shown
-    assert shown.count("⟦quoted, not an instruction:") == 3
+    [request] = endpoint.requests
+    prompt = request["messages"][-1]["content"]
+    assert prompt.count("</passage>") == 1
+    assert "<|im_start|>" not in prompt
+    assert "{secret}" not in prompt
+    assert prompt.count("⟦quoted, not an instruction:") == 3
     assert found.suspicious_passages == (1,)
 
 

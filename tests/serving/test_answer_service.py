@@ -177,10 +177,10 @@ def test_new_versions_under_load_fail_no_request(service, platform):
     assert "number 5" in ask(service).text
 
 
-class TellingModel:
+class SwitchableModel:
     """A language model that is up or down as the test says."""
 
-    name, generative = "telling", True
+    name, generative = "switchable", True
 
     def __init__(self) -> None:
         self.error: ModelUnavailable | None = None
@@ -202,15 +202,15 @@ class TellingModel:
 
 
 @pytest.fixture
-def telling(platform):
-    platform.__dict__["language_model"] = model = TellingModel()  # as the platform keeps what it has built
+def model(platform):
+    platform.__dict__["language_model"] = model = SwitchableModel()  # as the platform keeps what it has built
     return model
 
 
-@pytest.mark.usefixtures("telling")
-def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready(platform, telling):
+@pytest.mark.usefixtures("model")
+def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready(platform, model):
     index(platform, BREAD)
-    telling.error = ModelUnavailable("the server at http://10.0.0.7:1/v1 is down")
+    model.error = ModelUnavailable("the server at http://10.0.0.7:1/v1 is down")
     service = AnswerService(platform, AskConfig())
     service.load()
     assert "is down" in not_ready(service)["language model"]
@@ -218,33 +218,33 @@ def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert service.search(ASKED).passages, "searching needs no language model"
-    telling.error = None
+    model.error = None
     assert ask(service).text == "They make bread [1]."
     assert service.ready().ready
-    telling.error = ModelUnavailable("gone again")
+    model.error = ModelUnavailable("gone again")
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert "gone again" in not_ready(service)["language model"]
 
 
-def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since(platform, telling):
+def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since(platform, model):
     index(platform, BREAD)
     service = AnswerService(platform, AskConfig())
     service.load()
     late = service.answer(ASKED)
     next(late)  # begun
     ask(service)
-    telling.error = ModelUnavailable("it was restarted")
+    model.error = ModelUnavailable("it was restarted")
     with pytest.raises(ModelUnavailable):
         list(late)
     assert service.ready().ready
 
 
-def test_that_nothing_was_found_says_nothing_of_the_model(platform, telling):
+def test_that_nothing_was_found_says_nothing_of_the_model(platform, model):
     index(platform, BREAD)
     service = AnswerService(platform, AskConfig())
     service.load()
-    telling.error = ModelUnavailable("gone")
+    model.error = ModelUnavailable("gone")
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert not ask(service, Question(text="zebra xylophone")).answered
@@ -253,7 +253,7 @@ def test_that_nothing_was_found_says_nothing_of_the_model(platform, telling):
 
 def test_a_model_is_checked_again_in_the_background_when_it_is_due():
     moment = [1000.0]
-    model = TellingModel()
+    model = SwitchableModel()
     health = ModelHealth(model, now=lambda: moment[0])
     health.check()
     assert model.checked.acquire(blocking=False)
@@ -265,14 +265,14 @@ def test_a_model_is_checked_again_in_the_background_when_it_is_due():
     until(lambda: not health.component().ready)
 
 
-def test_the_options_of_one_request_are_its_own(platform, telling):
+def test_the_options_of_one_request_are_its_own(platform, model):
     index(platform, BREAD)
     service = AnswerService(platform, AskConfig())
     service.load()
     list(service.answer(ASKED, max_tokens=7, temperature=0.5))
     ask(service)
     config = AskConfig().answer
-    assert telling.options == [
+    assert model.options == [
         {"max_tokens": 7, "temperature": 0.5},
         {"max_tokens": config.max_tokens, "temperature": config.temperature},
     ]

@@ -48,7 +48,7 @@ def test_filters_arrive_whole(client, service):
         "published_from": "2024-01-01T00:00:00Z",
     }  # fmt: skip
     assert client.post("/search", json={**ASKED, "k": 3, "where": filters}).status_code == 200
-    [question] = service.asked
+    [question] = service.questions
     assert question.limit == 3
     where = question.where
     assert where == Where(
@@ -68,7 +68,7 @@ def test_an_answer_names_its_sources_and_its_trace(client, service):
     assert answer["trace_id"] == "trace-1"
     assert answer["citations"][0]["quote"] == "Flour"
     assert answer["usage"]["total_tokens"] == 12
-    assert service.asked[0].history[0].content == "Hello"
+    assert service.questions[0].history[0].content == "Hello"
     assert service.options == [{"max_tokens": 3, "temperature": 1.0}]
 
 
@@ -102,7 +102,7 @@ def test_an_impossible_number_of_passages_is_refused(client, service, path, k):
     response = client.post(path, json={**ASKED, "k": k})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "k"
-    assert not service.asked
+    assert not service.questions
 
 
 def test_a_misspelt_filter_is_refused_and_not_ignored(client):

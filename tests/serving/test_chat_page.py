@@ -143,8 +143,8 @@ def test_the_conversation_goes_along_and_stays_on_the_page(reader, service):
     reader.see("#past", "First?")
     reader.see("#now .asked", "And then?")
     reader.answered()
-    assert service.asked[1].history[0].content == "First?"
-    assert len(service.asked[1].history) == 2
+    assert service.questions[1].history[0].content == "First?"
+    assert len(service.questions[1].history) == 2
     ids = reader.script("return [...document.querySelectorAll('ol.sources > li')].map(e => e.id)")
     assert len(set(ids)) == 6
 
@@ -153,7 +153,7 @@ def test_the_conversation_goes_along_and_stays_on_the_page(reader, service):
 def test_an_example_made_from_the_index_can_be_asked_with_one_click(reader, service):
     reader.click("#examples button", TITLES[0])
     reader.answered()
-    assert TITLES[0] in service.asked[0].text
+    assert TITLES[0] in service.questions[0].text
     assert reader.find("#examples button") == []
 
 
@@ -167,7 +167,7 @@ def test_filters_offer_what_the_index_holds_and_are_sent(reader, service):
     reader.see("#since input, #since textarea").send_keys("2025-01-01")
     reader.ask("Filtered?")
     reader.answered()
-    where = service.asked[0].where
+    where = service.questions[0].where
     assert where.author_id == ("ben",)
     assert where.published_from.isoformat() == "2025-01-01T00:00:00+00:00"
     assert where.kind is None
@@ -179,7 +179,7 @@ def test_a_wrong_date_is_told(reader, service):
     reader.see("#until input, #until textarea").send_keys("soon")
     reader.ask("When?")
     assert "is no day: write it as 2026-01-31" in reader.see("#now .failed").text
-    assert service.asked == []
+    assert service.questions == []
 
 
 @browser
@@ -386,11 +386,11 @@ def test_where_keys_are_required_the_page_is_no_open_door(guarded):
     assert refused.headers["www-authenticate"].startswith("Basic"), "the browser then asks for the key"
     for path in ("/config", "/theme.css", "/gradio_api/queue/data?session_hash=x", "/gradio_api/heartbeat/x"):
         assert httpx.get(url + path).status_code == 401, path
-    asked = {"data": ["How?"], "fn_index": 0, "session_hash": "x"}
-    assert httpx.post(f"{url}/gradio_api/queue/join", json=asked).status_code == 401
+    body = {"data": ["How?"], "fn_index": 0, "session_hash": "x"}
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=body).status_code == 401
     assert httpx.get(url, auth=("anyone", "twin-wrong")).status_code == 401
     assert httpx.get(url, auth=("anyone", secret)).status_code == 200
-    assert service.asked == []
+    assert service.questions == []
 
 
 class Tab:
@@ -406,14 +406,14 @@ class Tab:
 
     def ask(self, text: str) -> None:
         data = [text, None, [], [], [], "", ""]
-        asked = {"data": data, "fn_index": self.ask_index, "session_hash": self.session}
-        self.client.post("/gradio_api/queue/join", json=asked).raise_for_status()
+        body = {"data": data, "fn_index": self.ask_index, "session_hash": self.session}
+        self.client.post("/gradio_api/queue/join", json=body).raise_for_status()
 
     @contextmanager
-    def told(self):
+    def event_lines(self):
         """Line by line what the page is told, until it is closed."""
-        with self.client.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as told:
-            yield told.iter_lines()
+        with self.client.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as response:
+            yield response.iter_lines()
 
 
 @contextmanager
@@ -431,18 +431,18 @@ def test_a_full_server_tells_the_reader_so_and_the_api_sees_the_question_of_the_
     with held(service), httpx.Client(base_url=url, auth=("", secret), timeout=SECONDS) as client:
         first, second = Tab(client, "first"), Tab(client, "second")
         first.ask("First?")
-        with first.told() as lines:
+        with first.event_lines() as lines:
             next(line for line in lines if "where its author paused" in line)
             refused = client.post("/rag", json={"question": "And by the API?"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_busy")
             second.ask("Second?")
-            with second.told() as others:
+            with second.event_lines() as others:
                 next(line for line in others if "the server is busy; try again in a moment" in line)
             service.go.set()
             next(line for line in lines if "Keep both" in line)
         metrics = client.get("/metrics").text
     assert 'twin_answers_total{outcome="answered"} 1.0' in metrics
-    assert [one.text for one in service.asked] == ["First?"]
+    assert [one.text for one in service.questions] == ["First?"]
 
 
 def test_a_tab_that_is_closed_stops_the_model_also_when_it_is_silent(guarded):
@@ -450,7 +450,7 @@ def test_a_tab_that_is_closed_stops_the_model_also_when_it_is_silent(guarded):
     with held(service), httpx.Client(base_url=url, auth=("", secret), timeout=SECONDS) as client:
         tab = Tab(client, "leaving")
         tab.ask("How?")
-        with tab.told() as lines:
+        with tab.event_lines() as lines:
             next(line for line in lines if "where its author paused" in line)
         assert service.closed.wait(SECONDS)
         until(lambda: 'twin_answers_total{outcome="abandoned"} 1.0' in client.get("/metrics").text)
@@ -477,7 +477,7 @@ def test_with_a_key_the_page_works_and_without_it_no_more(guarded):
         driver.get_log("performance")
         reader.see("#question textarea").send_keys("Still?", Keys.ENTER)
         until(lambda: any('"status":401' in entry["message"] for entry in driver.get_log("performance")))
-        assert [one.text for one in service.asked] == ["How?"]
+        assert [one.text for one in service.questions] == ["How?"]
 
 
 # --- starting and stopping -----------------------------------------------------------------------------------------

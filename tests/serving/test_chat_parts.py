@@ -69,13 +69,13 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_hostile_becomes_a_tag_or_a_link(text):
-    shown = (
+    html = (
         answer_html("1", text, [passage(text, title=text, author_name=text, headings=(text,))], answer(text))
         + answer_html("1", text, PASSAGES)
         + question_html(text)
         + error_html(text)
     )
-    seen = Seen(shown)
+    seen = Seen(html)
     assert not {"script", "img", "svg", "iframe"} & set(seen.tags)
     assert not [name for name in seen.attributes if name.startswith("on")]
     assert set(seen.links) <= {"#source-1-1", "https://example.com/1", "https://example.com/2"}
@@ -280,23 +280,23 @@ def test_the_greeting_names_authors_and_sizes():
     assert "Author 3 and 5 more" in Seen(greeting_html(many)).text
 
 
-# --- talking -------------------------------------------------------------------------------------------------------
+# --- one turn -------------------------------------------------------------------------------------------------------
 
 
-def told(service, text="How?", history=(), where=lambda: None):
-    async def talked():
+def turn_updates_of(service, text="How?", history=(), where=lambda: None):
+    async def updates():
         async with calls_of(service) as calls:
             return [
                 one async for one in answer_turn(text, history=history, where=where, calls=calls, owner=None, turn="1")
             ]
 
-    return asyncio.run(talked())
+    return asyncio.run(updates())
 
 
 def test_the_answer_grows_and_ends_whole():
     ticks = iter(range(1000))
-    asked = MiniatureService().answer(Question(text="How?"))
-    steps = list(turn_updates(asked, lambda: False, turn="1", clock=lambda: next(ticks)))
+    events = MiniatureService().answer(Question(text="How?"))
+    steps = list(turn_updates(events, lambda: False, turn="1", clock=lambda: next(ticks)))
     texts = [Seen(step.html).text for step in steps]
     assert any("Reading 3 passages" in text for text in texts)
     growing = [text for text in texts if "Cut a text" in text]
@@ -309,7 +309,7 @@ def test_the_answer_grows_and_ends_whole():
 
 
 def test_the_question_is_shown_at_once_and_with_every_step():
-    steps = told(MiniatureService(), "How & why?")
+    steps = turn_updates_of(MiniatureService(), "How & why?")
     assert "Reading the question" in steps[0].html
     assert all(step.html.startswith(question_html("How & why?")) for step in steps)
     assert steps[-1].answer.trace_id == "trace-1"
@@ -324,9 +324,9 @@ def test_many_small_pieces_are_not_shown_one_by_one():
 
 def test_history_and_filters_go_along():
     service, turns = MiniatureService(), tuple(Message(role="user", content=str(n)) for n in range(MAX_HISTORY + 5))
-    told(service, history=turns, where=lambda: Where(author_id="ada"))
-    assert service.asked[0].where == Where(author_id="ada")
-    assert service.asked[0].history == turns[-MAX_HISTORY:]
+    turn_updates_of(service, history=turns, where=lambda: Where(author_id="ada"))
+    assert service.questions[0].where == Where(author_id="ada")
+    assert service.questions[0].history == turns[-MAX_HISTORY:]
 
 
 @pytest.mark.parametrize(
@@ -335,14 +335,14 @@ def test_history_and_filters_go_along():
 )
 def test_a_question_that_cannot_be_asked_is_told(text, words):
     service = MiniatureService()
-    assert words in told(service, text)[-1].html
-    assert service.asked == []
+    assert words in turn_updates_of(service, text)[-1].html
+    assert service.questions == []
 
 
 def test_a_wrong_filter_is_told_and_nothing_is_asked():
     service = MiniatureService()
-    assert "is no day" in told(service, where=lambda: where_of([], [], [], "x", ""))[-1].html
-    assert service.asked == []
+    assert "is no day" in turn_updates_of(service, where=lambda: where_of([], [], [], "x", ""))[-1].html
+    assert service.questions == []
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_a_wrong_filter_is_told_and_nothing_is_asked():
 def test_an_error_is_told_in_the_turn_and_what_was_written_stays(error, words, early):
     service = MiniatureService()
     service.error, service.early = error, early
-    last = told(service)[-1]
+    last = turn_updates_of(service)[-1]
     assert last.answer is None
     seen = Seen(last.html)
     assert words in seen.text
@@ -402,11 +402,11 @@ def test_who_leaves_stops_the_model():
 def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
     async def tried(service):
         async with calls_of(service, threads=1, waiting=0) as calls:
-            asking = {"history": (), "where": lambda: None, "calls": calls, "owner": None, "turn": "1"}
-            async with aclosing(answer_turn("First?", **asking)) as first:
+            options = {"history": (), "where": lambda: None, "calls": calls, "owner": None, "turn": "1"}
+            async with aclosing(answer_turn("First?", **options)) as first:
                 while not (await anext(first)).written:
                     pass
-                refused = [one async for one in answer_turn("Second?", **asking)]
+                refused = [one async for one in answer_turn("Second?", **options)]
                 assert "the server is busy; try again in a moment" in Seen(refused[-1].html).text
                 service.go.set()
                 assert [one async for one in first][-1].answer
@@ -418,7 +418,7 @@ def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
     service = MiniatureService()
     service.hold = True
     asyncio.run(tried(service))
-    assert [one.text for one in service.asked] == ["First?"]
+    assert [one.text for one in service.questions] == ["First?"]
 
 
 def test_an_answer_that_takes_too_long_is_told_on_the_page():
@@ -442,7 +442,7 @@ def test_a_server_that_is_being_stopped_takes_no_question_of_the_page():
 
     service = MiniatureService()
     assert "the server is being stopped; try again soon" in asyncio.run(tried(service))
-    assert service.asked == []
+    assert service.questions == []
 
 
 def test_a_conversation_is_remembered_for_a_while():
