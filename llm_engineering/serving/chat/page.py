@@ -14,12 +14,12 @@ from llm_engineering.domain.text import storable
 from llm_engineering.serving.api import sse
 from llm_engineering.serving.api.calls import Calls, key_id
 from llm_engineering.serving.api.errors import ApiError, api_error_of
+from llm_engineering.serving.chat.components import EXAMPLES, create_components
 from llm_engineering.serving.chat.conversation import answer_turn, extended_history
 from llm_engineering.serving.chat.filters import example_question, filter_choices, where_of
 from llm_engineering.serving.chat.render import error_html
 from llm_engineering.serving.chat.welcome import empty_html, greeting_html, not_ready_html
 
-EXAMPLES = 4
 MAX_EVENTS = 200  # that Gradio takes care of at once; how many are worked on, the API's limits say
 MAX_QUEUE = 200  # further ones that Gradio lets wait
 HEARTBEAT_EVERY = 1.0  # seconds after which Gradio notices that a reader has left, also while nothing is written
@@ -53,76 +53,22 @@ class Page:
     calls: Calls
     facets: Callable[[], Facets]
     titles: Callable[[int], Sequence[str]]
-    parts: dict[str, Any] = field(default_factory=dict)  # the components, by name
+    components: dict[str, Any] = field(default_factory=dict)  # of Gradio, by name
 
     def build(self) -> Any:
         """The gradio.Blocks."""
         import gradio as gr
 
         with gr.Blocks(title="LLM Twin", analytics_enabled=False, fill_width=False) as blocks:
-            self._lay_out(gr)
+            self.components.update(create_components(gr.State(Conversation(), time_to_live=SESSION_SECONDS)))
             self._wire(gr, blocks)
         blocks.state_session_capacity = MAX_SESSIONS
         blocks.max_threads = MAX_EVENTS
         blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=None, api_open=False)
         return blocks
 
-    def _lay_out(self, gr: Any) -> None:
-        parts = self.parts
-        parts["conversation"] = gr.State(Conversation(), time_to_live=SESSION_SECONDS)
-        with gr.Row(elem_id="top"):
-            gr.HTML(
-                '<h1>LLM Twin</h1><p class="lead">Answers from an author\'s own writing, with their sources.</p>',
-                apply_default_css=False,
-            )
-            parts["theme"] = gr.Button("Dark / light", size="sm", elem_id="theme", scale=0, min_width=110)
-        parts["past"] = gr.HTML("", elem_id="past", apply_default_css=False)
-        parts["now"] = gr.HTML("", elem_id="now", apply_default_css=False)
-        parts["welcome"] = gr.HTML("", elem_id="welcome", apply_default_css=False)
-        with gr.Row(elem_id="examples", visible=False) as parts["examples"]:
-            for number in range(EXAMPLES):
-                parts[f"example{number}"] = gr.Button("", size="sm", visible=False, elem_classes="example")
-        with gr.Row(elem_id="rating", visible=False) as parts["rating"]:
-            parts["up"] = gr.Button("Helpful", size="sm", elem_id="up", scale=0, min_width=120)
-            parts["down"] = gr.Button("Not helpful", size="sm", elem_id="down", scale=0, min_width=120)
-        with gr.Row(elem_id="commenting", visible=False) as parts["commenting"]:
-            parts["comment"] = gr.Textbox(
-                placeholder="What was good, or what should it have said?",
-                label="Comment (optional)",
-                max_length=10_000,
-                submit_btn="Send",
-                elem_id="comment",
-            )
-        parts["thanks"] = gr.HTML("", elem_id="thanks", apply_default_css=False)
-        with gr.Column(elem_id="ask"):
-            parts["question"] = gr.Textbox(
-                placeholder="Ask something …",
-                label="Your question",
-                show_label=False,
-                lines=1,
-                max_lines=8,
-                submit_btn="Ask",
-                stop_btn=False,
-                autofocus=True,
-                elem_id="question",
-            )
-            self._lay_out_filters(gr)
-
-    def _lay_out_filters(self, gr: Any) -> None:
-        parts = self.parts
-        with gr.Accordion("Filters", open=False, elem_id="filters"):
-            with gr.Row():
-                parts["authors"] = gr.Dropdown([], multiselect=True, label="Author", elem_id="authors", min_width=130)
-                parts["kinds"] = gr.Dropdown([], multiselect=True, label="Kind", elem_id="kinds", min_width=130)
-                parts["sources"] = gr.Dropdown([], multiselect=True, label="Source", elem_id="sources", min_width=130)
-            with gr.Row():
-                parts["since"] = gr.Textbox(
-                    label="Published from", placeholder="2024-01-31", elem_id="since", min_width=130
-                )
-                parts["until"] = gr.Textbox(label="to", placeholder="2026-12-31", elem_id="until", min_width=130)
-
     def _wire(self, gr: Any, blocks: Any) -> None:
-        parts = self.parts
+        parts = self.components
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         everything = list(parts.values())
         rest = [parts[name] for name in ("conversation", "authors", "kinds", "sources", "since", "until")]
@@ -163,7 +109,7 @@ class Page:
         """What there is to ask about; or what is missing, and what to run."""
         import gradio as gr
 
-        parts = self.parts
+        parts = self.components
         readiness = await self.calls.readiness()
         if not readiness.ready:
             return {parts["welcome"]: not_ready_html(readiness)}
@@ -192,7 +138,7 @@ class Page:
         import gradio as gr
 
         text = storable(text)
-        parts, current = self.parts, conversation.with_question(text)
+        parts, current = self.components, conversation.with_question(text)
         if text.strip():
             yield {
                 parts["question"]: gr.update(value="", submit_btn=False, stop_btn="Stop"),
@@ -230,7 +176,7 @@ class Page:
 
         now = conversation.now.replace("turn answered writing", "turn answered").replace('class="dots"', "")
         now += '<p class="stopped">Stopped.</p>'
-        parts = self.parts
+        parts = self.components
         return {
             parts["question"]: gr.update(submit_btn="Ask", stop_btn=False),
             parts["now"]: now,
@@ -240,7 +186,7 @@ class Page:
     async def rate(self, owner: str | None, conversation: Conversation, thumbs_up: bool) -> dict[Any, Any]:
         import gradio as gr
 
-        parts, rated = self.parts, replace(conversation, thumbs_up=thumbs_up)
+        parts, rated = self.components, replace(conversation, thumbs_up=thumbs_up)
         thanks = await self._store(owner, rated, "")
         return {
             parts["conversation"]: rated,
@@ -254,7 +200,7 @@ class Page:
     async def comment(self, owner: str | None, text: str, conversation: Conversation) -> dict[Any, Any]:
         import gradio as gr
 
-        parts = self.parts
+        parts = self.components
         thanks = await self._store(owner, conversation, text)
         return {parts["thanks"]: thanks, parts["commenting"]: gr.update(visible="failed" in thanks)}
 
