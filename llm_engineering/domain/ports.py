@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.documents import Document
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.errors import StoreCorrupt
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.models import ModelVersion, Stage
 from llm_engineering.domain.prompts import Prompt
 
@@ -33,11 +34,13 @@ class Restored(NamedTuple):
 
 
 class Change(NamedTuple):
-    """`document` is None when it was deleted. `token` means: everything up to and including this is done."""
+    """`document` is None when it was deleted, or when it is damaged: then `error` says so. `token` means: everything
+    up to and including this is done."""
 
     document_id: str
     document: Document | None
     token: str
+    error: StoreCorrupt | None = None
 
 
 class Warehouse(Protocol):
@@ -62,7 +65,8 @@ class Warehouse(Protocol):
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """What happened after `since` (None: from the beginning), each document's latest state at least once, until
-        caught up. Raises TokenExpired when the feed no longer reaches back that far."""
+        caught up. A damaged document does not end it (see `Change.error`). Raises TokenExpired when the feed no longer
+        reaches back that far."""
 
     def authors(self) -> dict[str, int]:
         """name -> how many documents, by name."""
@@ -77,7 +81,7 @@ class Warehouse(Protocol):
 
 
 class Ledger(Protocol):
-    """Keeps one record per link: its last outcome and why."""
+    """Keeps one record per link: its last outcome and why; and one per document that could not be indexed."""
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Upsert by link."""
@@ -93,6 +97,15 @@ class Ledger(Protocol):
         """When the unfinished run of this author with this fingerprint began; now, if there is none."""
 
     def finish(self, author_id: str, fingerprint: str) -> None: ...
+
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        """Upsert by document."""
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        """Forget them: these documents are indexed now, or deleted."""
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        """Ordered by document id; streams."""
 
     def erase(self, author_id: str) -> int: ...
 

@@ -48,6 +48,8 @@ class FeatureReport(Noun):
     documents_removed: int = 0
     documents_empty: dict[str, str] = {}  # link -> why nothing was left after cleaning; the first MAX_FAILURES
     empty: int = 0
+    failed: int = 0  # documents of the warehouse that are not in the index, however long ago they failed
+    failures: tuple[Failure, ...] = ()  # of them, the first MAX_FAILURES
     chunks_embedded: int = 0
     chunks_reused: int = 0
     chunks_removed: int = 0

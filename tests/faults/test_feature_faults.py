@@ -12,7 +12,7 @@ import pytest
 from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.documents import Author, Document, Kind
 from llm_engineering.domain.errors import CleaningError, ConfigError, StoreLocked, TooFewIndexed
-from llm_engineering.features.cleaning.cleaned import Cleaned, to_markdown
+from llm_engineering.features.cleaning.clean import Cleaned, clean_body
 from llm_engineering.features.config import ChunkingSpec, FeatureConfig
 from llm_engineering.features.indexing.chunking import chunks_of
 from llm_engineering.features.indexing.ingest import build_features
@@ -64,7 +64,7 @@ def texts(vectors):
 def refusing(body, media_type):
     if "broken" in body:
         raise CleaningError("the body is not what its media type says")
-    return to_markdown(body, media_type)
+    return clean_body(body, media_type)
 
 
 REFUSING = tuple(replace(source, clean=refusing) for source in SOURCES)

@@ -19,13 +19,13 @@ def measure() -> Benchmark:
         return Benchmark(name="extraction", skipped="needs ../shared/pages, which is not here")
     import trafilatura
 
-    from llm_engineering.features.cleaning.cleaned import to_markdown
+    from llm_engineering.features.cleaning.clean import clean_body
 
     gold = json.loads((PAGES / "gold.json").read_text(encoding="utf-8"))
     pages = {name: _decoded((PAGES / "html" / name).read_bytes()) for name in gold}
 
     def ours(html: str) -> str:
-        return to_markdown(html, "text/html").text
+        return clean_body(html, "text/html").text
 
     def theirs(html: str) -> str:
         return trafilatura.extract(html) or ""

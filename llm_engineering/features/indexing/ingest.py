@@ -11,7 +11,7 @@ from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import CleaningError, TokenExpired, TooFewIndexed
 from llm_engineering.domain.ports import Change, Embedder, IndexWriter, VectorStore, Warehouse
 from llm_engineering.domain.runs import MAX_FAILURES, FeatureReport
-from llm_engineering.features.cleaning.cleaned import Cleaned
+from llm_engineering.features.cleaning.clean import Cleaned
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.chunking import chunks_of_all, token_limit
 from llm_engineering.features.sources import SOURCES, Source

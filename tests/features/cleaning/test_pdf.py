@@ -10,7 +10,7 @@ from pypdf import PdfReader, PdfWriter
 
 from llm_engineering.domain.errors import CleaningError
 from llm_engineering.features.cleaning import pdf
-from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
 
 
 def written(*pages: str) -> bytes:
@@ -47,7 +47,7 @@ def changed(data: bytes, change) -> bytes:
 
 
 def clean(data: bytes):
-    return to_markdown(base64.b64encode(data).decode(), "application/pdf")
+    return clean_body(base64.b64encode(data).decode(), "application/pdf")
 
 
 def test_every_page_is_read_and_words_cut_at_the_line_end_are_joined():
@@ -91,7 +91,7 @@ def test_a_broken_file_says_so(data):
 
 def test_a_body_that_is_no_base64_says_so():
     with pytest.raises(CleaningError, match="not base64"):
-        to_markdown("%PDF-1.4 raw", "application/pdf")
+        clean_body("%PDF-1.4 raw", "application/pdf")
 
 
 def test_too_many_pages_are_refused(monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from llm_engineering.domain.chunks import ChunkingSpec
 from llm_engineering.domain.documents import Author, Document, Kind
 from llm_engineering.domain.errors import ConfigError
-from llm_engineering.features.cleaning.cleaned import Cleaned
+from llm_engineering.features.cleaning.clean import Cleaned
 from llm_engineering.features.indexing.chunking import chunks_of, token_limit
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 

@@ -21,7 +21,7 @@ class Cleaned(NamedTuple):
     published_at: datetime | None = None
 
 
-def to_markdown(body: str, media_type: str) -> Cleaned:
+def clean_body(body: str, media_type: str) -> Cleaned:
     """Clean text of any body the warehouse keeps; `text` is "" when nothing is left. A PDF's body is its base64.
 
     HTML becomes Markdown, code stays exactly as it is, other text stays as it was written. Raises CleaningError when
@@ -48,9 +48,9 @@ def to_markdown(body: str, media_type: str) -> Cleaned:
 
 
 def clean_html(body: str, media_type: str, *, without: tuple[str, ...] = ()) -> Cleaned:
-    """As `to_markdown`; of HTML, what the XPath expressions `without` match is taken away first."""
+    """As `clean_body`; of HTML, what the XPath expressions `without` match is taken away first."""
     if media_type.partition(";")[0].strip().lower() not in _HTML:
-        return to_markdown(body, media_type)
+        return clean_body(body, media_type)
     from llm_engineering.features.cleaning.html import html_to_markdown
 
     text, page = html_to_markdown(body, without=without)
