@@ -1,7 +1,9 @@
-"""Raw bodies into clean text."""
+"""Raw bodies into clean text, each media type in its own way."""
 
 from datetime import datetime
 from typing import Literal, NamedTuple
+
+Syntax = Literal["markdown", "code", "text"]
 
 _CODE = {
     *("application/json", "application/x-yaml", "application/yaml", "application/toml", "application/xml", "text/xml"),
@@ -16,7 +18,7 @@ class Cleaned(NamedTuple):
     """`syntax` tells the splitter what it cuts. `title` and `published_at` are what the body itself says."""
 
     text: str
-    syntax: Literal["markdown", "code", "text"] = "markdown"
+    syntax: Syntax = "markdown"
     title: str = ""
     published_at: datetime | None = None
 
@@ -27,21 +29,21 @@ def clean_body(body: str, media_type: str) -> Cleaned:
     HTML becomes Markdown, code stays exactly as it is, other text stays as it was written. Raises CleaningError when
     the body is not what its media type says, or cannot be opened.
     """
-    kind = media_type.partition(";")[0].strip().lower()
+    kind = _kind(media_type)
     if kind in _HTML:
         return clean_html(body, media_type)
     if kind == "application/pdf":
-        from llm_engineering.features.cleaning.pdf import pdf_to_text
+        from llm_engineering.features.cleaning.pdf import clean_pdf
 
-        return Cleaned(*pdf_to_text(body))
+        return clean_pdf(body)
     if kind in _NOTEBOOK:
-        from llm_engineering.features.cleaning.notebooks import notebook_to_markdown
+        from llm_engineering.features.cleaning.notebooks import clean_notebook
 
-        return Cleaned(*notebook_to_markdown(body))
+        return clean_notebook(body)
     from llm_engineering.features.cleaning.plain import clean_code, clean_markdown, clean_text
 
     if kind in _MARKDOWN:
-        return Cleaned(*clean_markdown(body))
+        return clean_markdown(body)
     if kind in _CODE or kind.startswith("text/x-") or kind.endswith(("+json", "+xml")):
         return Cleaned(clean_code(body), "code")
     return Cleaned(clean_text(body), "text")
@@ -49,9 +51,13 @@ def clean_body(body: str, media_type: str) -> Cleaned:
 
 def clean_html(body: str, media_type: str, *, without: tuple[str, ...] = ()) -> Cleaned:
     """As `clean_body`; of HTML, what the XPath expressions `without` match is taken away first."""
-    if media_type.partition(";")[0].strip().lower() not in _HTML:
+    if _kind(media_type) not in _HTML:
         return clean_body(body, media_type)
     from llm_engineering.features.cleaning.html import html_to_markdown
 
-    text, page = html_to_markdown(body, without=without)
-    return Cleaned(text, "markdown", page.title, page.published_at)
+    return html_to_markdown(body, without=without)
+
+
+def _kind(media_type: str) -> str:
+    """Without parameters, such as a charset."""
+    return media_type.partition(";")[0].strip().lower()

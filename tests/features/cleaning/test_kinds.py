@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from llm_engineering.features.cleaning.clean import Cleaned, clean_html, clean_body
+from llm_engineering.features.cleaning.clean import Cleaned, clean_body, clean_html
 
 
 def test_front_matter_gives_title_and_date_and_is_no_text():
@@ -41,9 +41,7 @@ def test_code_is_byte_exact(media_type):
 
 
 def test_plain_text_is_normalised_and_nothing_else():
-    assert clean_body("\ufeffcafe\u0301\r\n  * not a list\r\n", "text/plain") == Cleaned(
-        "café\n  * not a list", "text"
-    )
+    assert clean_body("\ufeffcafe\u0301\r\n  * not a list\r\n", "text/plain") == Cleaned("café\n  * not a list", "text")
 
 
 def test_what_no_store_can_keep_is_replaced_everywhere():
