@@ -23,6 +23,7 @@ def main(config: EtlConfig) -> None:
                 )
         build_features(
             warehouse=twin.warehouse,
+            ledger=twin.ledger,
             embedder=twin.embedder,
             vectors=twin.vectors,
             config=FeatureConfig(buffer_chunks=12),

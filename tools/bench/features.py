@@ -35,14 +35,16 @@ def measure(repeats: int = REPEATS) -> Benchmark:
     embedder.embed(["loaded before anything is timed"])
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        warehouse, _ = open_sqlite(home / "warehouse.db")
+        warehouse, ledger = open_sqlite(home / "warehouse.db")
         warehouse.put(articles())
         builds, encodes = [], []
         model, batch, chunks = None, 0, []
         for i in range(repeats):
             vectors = EdgeVectorStore(home / f"vectors{i}")
             start = time.perf_counter()
-            report = build_features(warehouse=warehouse, embedder=embedder, vectors=vectors, config=FeatureConfig())
+            report = build_features(
+                warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, config=FeatureConfig()
+            )
             builds.append(time.perf_counter() - start)
             if model is None:
                 chunks = _stored(vectors, IndexSpec(embedding=embedder.spec), embedder)

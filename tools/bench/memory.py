@@ -96,7 +96,11 @@ def both(folder: Path) -> dict:
             author, context=context, warehouse=twin.warehouse, ledger=twin.ledger, concurrency=4, min_success_rate=1.0
         )
         features = build_features(
-            warehouse=twin.warehouse, embedder=build_embedder(settings), vectors=twin.vectors, config=FeatureConfig()
+            warehouse=twin.warehouse,
+            ledger=twin.ledger,
+            embedder=build_embedder(settings),
+            vectors=twin.vectors,
+            config=FeatureConfig(),
         )
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

@@ -103,10 +103,10 @@ def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
     embedder = SentenceTransformerEmbedder(MODEL)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        warehouse, _ = open_sqlite(home / "warehouse.db")
+        warehouse, ledger = open_sqlite(home / "warehouse.db")
         warehouse.put(articles())
         vectors = EdgeVectorStore(home / "vectors")
-        build_features(warehouse=warehouse, embedder=embedder, vectors=vectors, config=FeatureConfig())
+        build_features(warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, config=FeatureConfig())
         warehouse.close()
         reader = open_index(vectors, embedder=embedder)
         report = evaluate_retrieval(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llm_engineering.features.indexing.ingest import READ_TOGETHER
+from llm_engineering.features.indexing.ingest import DOCUMENT_BATCH
 from llm_engineering.features.indexing.splitting import CountTokens, Span, split_all
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from tools.bench.corpus import ABSENT, ARTICLES, articles
@@ -50,9 +50,9 @@ def _split(texts: list[str], limit: int, count: CountTokens) -> list[list[Span]]
     """As many at once as the feature build takes."""
     return [
         spans
-        for at in range(0, len(texts), READ_TOGETHER)
+        for at in range(0, len(texts), DOCUMENT_BATCH)
         for spans in split_all(
-            [(text, "markdown") for text in texts[at : at + READ_TOGETHER]], max_tokens=limit, count_tokens=count
+            [(text, "markdown") for text in texts[at : at + DOCUMENT_BATCH]], max_tokens=limit, count_tokens=count
         )
     ]
 
