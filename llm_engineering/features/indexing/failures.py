@@ -90,7 +90,7 @@ class OpenFailures:
 
     def __init__(self, ledger: Ledger, code_version: str) -> None:
         self.code_version = code_version
-        self.failed_now: set[str] = set()  # in this run, those that came out empty aside
+        self.newly_failed: set[str] = set()  # documents of which this was not known; those that came out empty aside
         self._ledger = ledger
         self._reasons: dict[str, Reason] = {}  # by document
         self._outdated: list[str] = []
@@ -98,6 +98,7 @@ class OpenFailures:
             self._reasons[failure.document_id] = failure.reason
             if failure.code_version != code_version:
                 self._outdated.append(failure.document_id)
+        self._known = frozenset(self._reasons)
         self._unrecorded: dict[str, DocumentFailure] = {}
         self._resolved: set[str] = set()
 
@@ -109,11 +110,11 @@ class OpenFailures:
         self._reasons[failure.document_id] = failure.reason
         self._unrecorded[failure.document_id] = failure
         self._resolved.discard(failure.document_id)
-        if failure.reason is not Reason.EMPTY:
-            self.failed_now.add(failure.document_id)
+        if failure.reason is not Reason.EMPTY and failure.document_id not in self._known:
+            self.newly_failed.add(failure.document_id)
 
     def resolve(self, document_id: str) -> None:
-        self.failed_now.discard(document_id)
+        self.newly_failed.discard(document_id)
         self._unrecorded.pop(document_id, None)
         if self._reasons.pop(document_id, None):
             self._resolved.add(document_id)

@@ -48,7 +48,7 @@ def build_features(
     failed then (None: `code_version()`). So is a document of which nothing is left after cleaning.
 
     Raises TooFewIndexed, after publishing the rest, when a smaller share of the warehouse's documents than
-    `config.min_success_rate` is indexed, or when this run could index none of those it tried.
+    `config.min_success_rate` is indexed, or when this run could index none of those that are new or changed.
     Raises EmbeddingMismatch when the index was built with another embedder or chunking and `rebuild` is False,
     StoreLocked when another run is writing, ConfigError when the chunks would not fit the embedder.
     """

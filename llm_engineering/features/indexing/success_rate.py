@@ -13,13 +13,13 @@ change, when this program or its libraries do, and with --rebuild."""
 
 def too_few_indexed(report: FeatureReport, failures: OpenFailures, documents: int, min_success_rate: float) -> str:
     """Why the run is red; "" when it is not. Judged by what the index lacks of the warehouse's `documents`, so that
-    the next run, which tries nothing again, is no greener; and a run of which every document failed is red, too."""
+    the next run, which tries nothing again, is no greener. A run that only adds failures is red, too."""
     missing = report.failed + (report.empty if documents >= JUDGED_FROM else 0)
     indexed = max(0, documents - missing)
     if missing and (not indexed or indexed < min_success_rate * documents):
         red = f"{indexed} of {documents} documents are in the index, min_success_rate wants {min_success_rate:.0%}."
-    elif failures.failed_now and not report.documents_indexed:
-        red = f"none of the {len(failures.failed_now)} documents that this run tried could be indexed."
+    elif failures.newly_failed and not report.documents_indexed:
+        red = f"none of the {len(failures.newly_failed)} new or changed documents could be indexed."
     else:
         return ""
     return red + _examples(report, failures) + _ADVICE
