@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from llm_engineering.features.indexing.ingest import DOCUMENT_BATCH
 from llm_engineering.features.indexing.splitting import CountTokens, Span, split_all
@@ -12,6 +12,8 @@ from tools.bench.corpus import ABSENT, ARTICLES, articles
 from tools.bench.result import Bar, Benchmark
 
 REPEATS = 7
+
+T = TypeVar("T")
 
 
 def measure() -> Benchmark:
@@ -69,7 +71,7 @@ def _judge(texts: list[str], cut: list[list[Span]], count: CountTokens, limit: i
     return lost, over, [span for spans in cut for span in spans]
 
 
-def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+def _seconds(work: Callable[[], T]) -> tuple[float, T]:
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
