@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ports import FetchContext
-from llm_engineering.features.cleaning.clean import Cleaned, clean_body
+from llm_engineering.features.cleaning.clean import clean_body
+from llm_engineering.features.cleaning.cleaned import Cleaned
 
 
 class Target(NamedTuple):

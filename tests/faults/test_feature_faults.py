@@ -19,7 +19,8 @@ from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.errors import CleaningError, ConfigError, StoreLocked, TooFewIndexed
 from llm_engineering.domain.ledger import DocumentFailure
 from llm_engineering.domain.runs import FeatureReport
-from llm_engineering.features.cleaning.clean import Cleaned, clean_body
+from llm_engineering.features.cleaning.clean import clean_body
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.config import ChunkingSpec, FeatureConfig
 from llm_engineering.features.indexing import failures
 from llm_engineering.features.indexing.chunking import chunks_of

@@ -1,9 +1,6 @@
 """Raw bodies into clean text, each media type in its own way."""
 
-from datetime import datetime
-from typing import Literal, NamedTuple
-
-Syntax = Literal["markdown", "code", "text"]
+from llm_engineering.features.cleaning.cleaned import Cleaned
 
 _CODE = {
     *("application/json", "application/x-yaml", "application/yaml", "application/toml", "application/xml", "text/xml"),
@@ -12,15 +9,6 @@ _CODE = {
 _HTML = {"text/html", "application/xhtml+xml"}
 _MARKDOWN = {"text/markdown", "text/x-markdown"}
 _NOTEBOOK = {"application/x-ipynb+json"}
-
-
-class Cleaned(NamedTuple):
-    """`syntax` tells the splitter what it cuts. `title` and `published_at` are what the body itself says."""
-
-    text: str
-    syntax: Syntax = "markdown"
-    title: str = ""
-    published_at: datetime | None = None
 
 
 def clean_body(body: str, media_type: str) -> Cleaned:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from lxml.etree import strip_elements  # ty: ignore[import-not-found]  # compiled, without stubs
 from lxml.html import HtmlElement
 
-from llm_engineering.features.cleaning.clean import Cleaned
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.inline_markers import insert_markers
 from llm_engineering.features.cleaning.page import facts, parse
 from llm_engineering.features.cleaning.render import render

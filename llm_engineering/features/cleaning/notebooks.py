@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from llm_engineering.domain.errors import CleaningError
-from llm_engineering.features.cleaning.clean import Cleaned
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.code import CodeBlock
 from llm_engineering.features.cleaning.plain import clean_code, clean_markdown
 from llm_engineering.features.cleaning.render import fenced

@@ -5,7 +5,7 @@ import unicodedata
 from datetime import UTC, date, datetime
 
 from llm_engineering.domain.text import storable
-from llm_engineering.features.cleaning.clean import Cleaned
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.page import parse_date
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^|\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)

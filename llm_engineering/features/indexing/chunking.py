@@ -9,7 +9,7 @@ from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ports import Embedder
 from llm_engineering.domain.text import storable_in_place
-from llm_engineering.features.cleaning.clean import Cleaned
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, CountTokens, Span, split_all
 from llm_engineering.features.indexing.windows import Headings, window
 

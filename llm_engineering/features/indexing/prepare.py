@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llm_engineering.domain.chunks import Chunk
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.ledger import DocumentFailure, Reason
-from llm_engineering.features.cleaning.clean import Cleaned
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.indexing.chunking import chunks_of_all
 from llm_engineering.features.indexing.failures import Stage, failure_by, failure_of
 from llm_engineering.features.indexing.splitting import CountTokens

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
-from llm_engineering.features.cleaning.clean import Syntax
+from llm_engineering.features.cleaning.cleaned import Syntax
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 

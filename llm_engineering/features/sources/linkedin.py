@@ -16,7 +16,8 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext, Fetched
-from llm_engineering.features.cleaning.clean import Cleaned, clean_html
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.reading.archive import Untrustworthy, open_archive
 from llm_engineering.features.reading.linkedin_export import BadRow, pages
 from llm_engineering.features.reading.pages import judge, refused

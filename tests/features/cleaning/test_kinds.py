@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from llm_engineering.features.cleaning.clean import Cleaned, clean_body, clean_html
+from llm_engineering.features.cleaning.clean import clean_body, clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 
 
 def test_front_matter_gives_title_and_date_and_is_no_text():

@@ -6,7 +6,7 @@ from feature_build import document
 from llm_engineering.domain.chunks import Chunk, ChunkingSpec
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import ConfigError
-from llm_engineering.features.cleaning.clean import Cleaned
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.indexing.chunking import chunks_of, token_limit
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_engineering.features.cleaning.clean import Syntax
+from llm_engineering.features.cleaning.cleaned import Syntax
 from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, split, split_all
 from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 
