@@ -114,7 +114,8 @@ class CrawlReport(Report):
 
 
 class FeatureReport(Report):
-    """Of one run over the change feed."""
+    """Of one run over the change feed. `failed` and `empty` count the warehouse's documents that are not in the index,
+    also those that an earlier run failed at and this one did not try again."""
 
     title = "Features"
     item = "Document"
@@ -125,8 +126,6 @@ class FeatureReport(Report):
     documents_removed: int = 0
     documents_empty: dict[str, str] = {}  # link -> why nothing was left after cleaning; the first MAX_FAILURES
     empty: int = 0
-    failed: int = 0  # documents of the warehouse that are not in the index, however long ago they failed
-    failures: tuple[Failure, ...] = ()  # of them, the first MAX_FAILURES
     chunks_embedded: int = 0
     chunks_reused: int = 0
     chunks_removed: int = 0
