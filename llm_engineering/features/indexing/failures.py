@@ -61,15 +61,16 @@ def failure_of(
 def failure_by(
     error: Exception, stage: Stage, document_id: str, document: Document | None, code_version: str
 ) -> DocumentFailure:
-    """The detail says the stage, what was raised, and where. The traceback goes into the log, unless the error was
+    """The detail says the stage, what was raised, and where. The log has the traceback, too, unless the error was
     raised on purpose and has no other behind it."""
     foreseen = isinstance(error, CleaningError | StoreCorrupt)
     cause = error.__cause__ if foreseen else error
     place = f"{type(cause).__name__} at {_raised_at(cause)}: " if cause else ""
     reason = Reason.UNREADABLE if foreseen else Reason.INTERNAL_ERROR
     failure = failure_of(document_id, document, reason, f"{stage}: {place}{error}", code_version)
-    trace = "\n" + "".join(traceback.format_exception(error)) if cause else ""
-    logger.warning("{} is not indexed: {}, {}{}", failure.link, reason, failure.detail, trace)
+    trace = "\n" + "".join(traceback.format_exception(cause)) if cause else ""
+    level = "WARNING" if foreseen else "ERROR"
+    logger.log(level, "{} is not indexed: {}, {}{}", failure.link, reason, failure.detail, trace)
     return failure
 
 
