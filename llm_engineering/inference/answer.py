@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Passage, Question, Role, Usage
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, Trace, VectorReader
-from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, template_hash
+from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, answer_template_hash
 from llm_engineering.inference.citations import CitationChecker
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, without_active_content
@@ -91,9 +91,9 @@ def _steps(question, embedder, reader, model, reranker, config, trace, today, st
     passages, suspicious = _as_data(found.passages)
     yield passages
     text = checked_question(question.text, config.understand)
-    with trace.stage("answer", model=model.name, template=template_hash(), suspicious=suspicious) as facts:
+    with trace.stage("answer", model=model.name, template=answer_template_hash(), suspicious=suspicious) as facts:
         turns = kept_history(question.history, embedder, config.answer.history_tokens)
-        prompt = answer_prompt(text, passages, turns, about=understood.queries[0])
+        prompt = answer_prompt(text, passages, turns, query=understood.queries[0])
         facts["prompt"] = [message.model_dump(mode="json") for message in prompt.messages]
         written = _Writing(passages)
         try:

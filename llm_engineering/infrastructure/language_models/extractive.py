@@ -78,7 +78,7 @@ class ExtractiveModel:
     ) -> Iterator[str | Usage]:
         """`max_tokens` bounds what is quoted; `temperature` changes nothing."""
         said: list[str] = []
-        for chosen in self._fitting(self._best(prompt.about or prompt.question, prompt.passages), max_tokens):
+        for chosen in self._fitting(self._best(prompt.query or prompt.question, prompt.passages), max_tokens):
             if stop():
                 return
             said.append(f"{' ' if said else ''}{_quotation(chosen)}")
