@@ -65,15 +65,14 @@ def answer_and_show(
 ) -> Answer:
     """The answer, printed as it is written, and then its sources. Raises as `ask`, and ModelUnavailable."""
     from llm_engineering.bootstrap import build_reranker
-    from llm_engineering.inference.answer import answer_stream
+    from llm_engineering.inference.answer import AnswerContext, answer_stream
     from llm_engineering.inference.understanding.understand import checked_question
 
     checked_question(question, config.understand)
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
         where = _where(author, reader)
-        steps = answer_stream(
-            Question(text=question, where=where, limit=limit),
+        context = AnswerContext(
             embedder=platform.embedder,
             reader=reader,
             model=platform.language_model,
@@ -81,7 +80,7 @@ def answer_and_show(
             config=config,
             trace=platform.tracer.start("ask"),
         )
-        for step in steps:
+        for step in answer_stream(Question(text=question, where=where, limit=limit), context):
             if isinstance(step, Delta):
                 console.out(step.text, end="", highlight=False)
     finally:

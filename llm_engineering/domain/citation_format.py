@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""How an answer cites its passages: what the prompt asks for, what is read in an answer and what is shown agree here."""
+"""How an answer cites its passages: what the prompt asks for, what is read in an answer and what is shown agree."""
 
 import re
 

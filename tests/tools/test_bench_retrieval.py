@@ -6,7 +6,7 @@ from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
-from llm_engineering.inference.evaluation.threshold import Cut
+from llm_engineering.inference.evaluation.threshold import ErrorRates
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
@@ -63,8 +63,8 @@ def report(gain: float) -> RetrievalReport:
 
 def test_the_quality_bars_are_the_gain_and_its_lower_end():
     at = [
-        Cut(min_relevance=0.3, turned_away=0.0, let_through=0.1),
-        Cut(min_relevance=0.4, turned_away=0.2, let_through=0),
+        ErrorRates(min_relevance=0.3, false_rejections=0.0, false_acceptances=0.1),
+        ErrorRates(min_relevance=0.4, false_rejections=0.2, false_acceptances=0),
     ]
     good, bad = quality.result(report(0.2), at), quality.result(report(0.04), at)
     assert [bar.met for bar in good.bars] == [True, True]
