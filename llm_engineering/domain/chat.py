@@ -4,7 +4,7 @@ that the assistant writes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,10 +138,10 @@ class ChatFormat:
         template = self._tokenizer.chat_template
         if not (isinstance(template, str) and _GENERATION_TAG.search(template)):
             return [1] * len(ids)
-        found = self._tokenizer.apply_chat_template(
+        encoded = self._tokenizer.apply_chat_template(
             turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
-        return list(found["assistant_masks"])
+        return list(encoded["assistant_masks"]) if isinstance(encoded, Mapping) else []
 
     # --- text and tokens ---
 
@@ -164,7 +164,7 @@ class ChatFormat:
                 raise ChatFormatError((str(error).strip() or type(error).__name__).partition("\n")[0][:300]) from error
 
     def _apply(self, turns: list[dict[str, str]], generation_prompt: bool) -> str:
-        return self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
+        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt))
 
     def _without_control_tokens(self, text: str) -> str:
         """A space goes into each, so that no text of a message becomes one of the tokenizer's own."""

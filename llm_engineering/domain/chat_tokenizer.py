@@ -1,7 +1,7 @@
 """What `domain/chat.py` uses of a transformers tokenizer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, overload
+from typing import Protocol
 
 
 class AddedToken(Protocol):
@@ -32,19 +32,15 @@ class ChatTokenizer(Protocol):
         """The token ids as `input_ids`."""
         ...
 
-    @overload
-    def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, add_generation_prompt: bool, tokenize: Literal[False]
-    ) -> str: ...
-
-    @overload
     def apply_chat_template(
         self,
         conversation: list[dict[str, str]],
         *,
-        return_assistant_tokens_mask: Literal[True],
-        return_dict: Literal[True],
-        tokenize: Literal[True],
-    ) -> Mapping[str, Sequence[int]]: ...
+        tokenize: bool = ...,
+        add_generation_prompt: bool = ...,
+        return_dict: bool = ...,
+        return_assistant_tokens_mask: bool = ...,
+    ) -> object:
+        """The text; with `tokenize` and `return_assistant_tokens_mask` a mapping that holds `assistant_masks`."""
 
     def decode(self, token_ids: list[int]) -> str | list[str]: ...

@@ -4,7 +4,17 @@ from io import StringIO
 from random import Random
 
 import pytest
-from chat_tokenizers import BROKEN, CHATML, ENDLESS, FORGETFUL, HINTING, PROMPTLESS, STYLES, make_tokenizer
+from chat_tokenizers import (
+    BROKEN,
+    CHATML,
+    CHATML_TAGGED,
+    ENDLESS,
+    FORGETFUL,
+    HINTING,
+    PROMPTLESS,
+    STYLES,
+    make_tokenizer,
+)
 from rich.console import Console
 
 from llm_engineering.domain.answers import Message, Role
@@ -94,7 +104,7 @@ def test_generation_tags_say_the_same_as_comparing_texts(tokenizers):
 
 
 def test_an_answer_that_the_template_does_not_tag_is_not_trained():
-    template = STYLES["tagged"].replace("m.role == 'assistant'", "m.role == 'assistant' and loop.last")
+    template = CHATML_TAGGED.replace("m.role == 'assistant'", "m.role == 'assistant' and loop.last")
     tokenizer = make_tokenizer(template)
     assert trained_texts(ChatFormat(tokenizer).training_sample(TALK), tokenizer) == ["A night 🌙.<|im_end|>"]
 

@@ -62,7 +62,7 @@ class Generation:
 
         try:
             with torch.inference_mode():
-                model.generate(**options)  # ty: ignore[call-non-callable]  # of a mixin that the class does not name
+                model.generate(**options)  # ty: ignore[not-callable]  # of a mixin that the class does not name
         except Exception as error:  # raised again where the pieces are read
             self._error = error
         finally:
