@@ -11,7 +11,7 @@ from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, Trac
 from llm_engineering.domain.prompts import ANSWER_TEMPLATE, NO_ANSWER, Prompt, answer_prompt, answer_template_hash
 from llm_engineering.inference.citations import CitationChecker
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, without_active_content
+from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, strip_active_content
 from llm_engineering.inference.retrieval.relevance import relevance
 from llm_engineering.inference.retrieval.retrieve import FoundPassages, find_passages
 from llm_engineering.inference.understanding.understand import checked_question, understand
@@ -176,7 +176,7 @@ class _CheckedDraft:
 
     def _append(self, sentences: Iterator[str]) -> Iterator[Delta]:
         for sentence in sentences:
-            checked = without_active_content(sentence)
+            checked = strip_active_content(sentence)
             if not self.text:
                 checked = checked.lstrip()
             if checked:
