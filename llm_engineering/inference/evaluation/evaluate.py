@@ -1,7 +1,7 @@
 """Retrieval on questions whose answer is known, in every setting, with intervals."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ def evaluate_retrieval(
     on_progress(f"{len(golden.queries)} questions, {len(searched)} passages")
     index_passages(scratch, searched, embedder, on_progress)
     settings = settings_grid(config.retrieval, rerankers)
-    vectors = embedder.embed([query.text for query in golden.queries])
+    vectors = list(embedder.embed([query.text for query in golden.queries]))
     cached_rerankers = {name: CachedReranker(reranker) for name, reranker in rerankers.items()}
     scratch_reader = scratch.reader(IndexSpec(embedding=embedder.spec))
     values: dict[tuple[str, bool], Values] = {}
@@ -126,7 +126,7 @@ class Ranking(NamedTuple):
     reranker: Reranker | None
     config: RetrievalConfig
 
-    def rank_all(self, golden: GoldenSet, vectors: Sequence[Sequence[float]], *, filtered: bool) -> list[list[str]]:
+    def rank_all(self, golden: GoldenSet, vectors: Sequence[Iterable[float]], *, filtered: bool) -> list[list[str]]:
         """For each question the ids of its best chunks, best first; `filtered` by the author of the answer.
 
         `vectors` has a row for each question."""
@@ -144,7 +144,7 @@ class Ranking(NamedTuple):
         return rankings
 
     def _rank(
-        self, texts: Sequence[str], vectors: Sequence[Sequence[float]], where: Where | None
+        self, texts: Sequence[str], vectors: Sequence[Iterable[float]], where: Where | None
     ) -> Iterator[list[str]]:
         found = search_all(texts, vectors, reader=self.searcher, where=where, config=self.config)
         for text, (hits, _) in zip(texts, found, strict=True):

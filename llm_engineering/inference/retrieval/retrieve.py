@@ -1,6 +1,6 @@
 """The passages that are likely to answer a question."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
@@ -133,7 +133,7 @@ def rank(
 
 def search_all(
     queries: Sequence[str],
-    vectors: Sequence[Sequence[float]],
+    vectors: Iterable[Iterable[float]],
     *,
     reader: Searcher,
     where: Where | None = None,

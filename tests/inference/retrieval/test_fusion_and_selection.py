@@ -16,8 +16,8 @@ from llm_engineering.inference.retrieval.selection import (
 )
 
 
-def hit(i: int, score: float, **fields) -> Hit:
-    return Hit(chunk=passage(i, **{"document": i, **fields}), score=score)
+def hit(i: int, score: float, *, text: str | None = None, version: str = "v1", **fields: object) -> Hit:
+    return Hit(chunk=passage(i, document=i, text=text, version=version, **fields), score=score)
 
 
 def ids(hits) -> list[str]:
