@@ -59,7 +59,7 @@ def report(gain: float) -> RetrievalReport:
         best_gain=estimate,
         configured="hybrid",
         seconds=1.0,
-        at=datetime.now(UTC),
+        started_at=datetime.now(UTC),
     )
 
 

@@ -63,7 +63,7 @@ def measure(sizes: dict[int, float] | None = None, questions: int = QUESTIONS) -
             ),
         ]
         figures[f"{size:,} chunks"] = (
-            f"question median {_median(times.whole):.1f} ms ({times.processor:.1f} ms of processor time; of a new index "
+            f"question median {_median(times.whole):.1f} ms ({times.processor:.1f} ms of processor time; new index: "
             f"{_median(first.whole):.1f} ms, p95 {_p95(first.whole):.1f} ms), "
             f"engine p95 {_p95(times.engine):.1f} ms, "
             f"MaxSim of 20 hits p95 {_p95(reranking):.0f} ms"

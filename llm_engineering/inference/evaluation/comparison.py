@@ -1,15 +1,10 @@
 """Whether retrieval got worse since the last run that was accepted."""
 
-from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
 from llm_engineering.domain.statistics import Verdict, compare_estimates
 from llm_engineering.inference.evaluation.report import RetrievalReport
 
 METRIC = "mrr@10"
-
-
-class RetrievalGotWorse(LLMTwinError):
-    """The measured quality fell by more than the tolerance; trying again will not help, another setting may."""
 
 
 class Comparison(Noun):
@@ -36,8 +31,3 @@ def compare(now: RetrievalReport, accepted: RetrievalReport | None, *, tolerance
     if verdict is Verdict.WORSE:
         return Comparison(red=f"retrieval got worse: {note}; tolerance {tolerance:g}", note=note)
     return Comparison(note=note)
-
-
-def raise_if_worse(comparison: Comparison) -> None:
-    if comparison.red:
-        raise RetrievalGotWorse(comparison.red)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from llm_engineering.domain.chunks import Chunk
@@ -57,7 +57,7 @@ class Measurements:
             best_gain=gain,
             configured=CONFIGURED,
             seconds=seconds,
-            at=datetime.now(UTC),
+            started_at=datetime.now(UTC) - timedelta(seconds=seconds),
         )
 
     def _best(self, scores: Sequence[Scores]) -> str:
