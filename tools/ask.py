@@ -12,6 +12,7 @@ import click
 
 from llm_engineering.domain.answers import Answer, Delta, Question
 from llm_engineering.domain.chunks import Hit, Where
+from llm_engineering.domain.citation_format import cite
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import BadQuestion, ConfigError, LLMTwinError
 from llm_engineering.inference.config import AskConfig
@@ -101,7 +102,7 @@ def show_sources(found: Answer, console: "Console") -> None:
         chunk = passage.chunk
         date = f", {chunk.published_at:%Y-%m-%d}" if chunk.published_at else ""
         about = f"{escape(chunk.title or chunk.link)}  [dim]{escape(chunk.author_name)}{date}[/]"
-        console.print(rf"\[{passage.number}] {about}", soft_wrap=True)
+        console.print(f"{escape(cite(passage.number))} {about}", soft_wrap=True)
         console.print(f"    [cyan]{escape(chunk.url)}[/]", soft_wrap=True)
     notes = list(found.understood.notes)
     if found.removed_citations:

@@ -8,7 +8,7 @@ CITATION = (
 )
 STARTED_CITATION = r"[\[【][\d\s,;–-]*$"  # the beginning of one at the end of a text
 VERIFIED_CITATION = re.compile(r"\[(\d{1,3})\]")  # what `cite` writes, with the passage's number
-LARGEST_RANGE = 50  # [1-50]: more is no citation
+MAX_RANGE = 50  # [1-50]: more is no citation
 
 
 def cite(number: int) -> str:
@@ -27,6 +27,6 @@ def cited_numbers(citation: str) -> list[int]:
     numbers: list[int] = []
     for part in re.split(r"[,;]", citation):
         ends = [int(number) for number in re.findall(r"\d+", part)]
-        whole = len(ends) == 2 and ends[0] <= ends[1] < ends[0] + LARGEST_RANGE
+        whole = len(ends) == 2 and ends[0] <= ends[1] < ends[0] + MAX_RANGE
         numbers += range(ends[0], ends[1] + 1) if whole else ends
     return list(dict.fromkeys(numbers))

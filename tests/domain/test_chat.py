@@ -98,6 +98,12 @@ def test_the_loss_counts_what_the_assistant_writes_with_its_end_of_turn_token_an
     assert sample.trained == sum(sample.mask)
 
 
+def test_white_space_around_an_answer_does_not_join_with_the_template(tokenizer):
+    """Else "assistant\\n" and "\\nSalt" make one token that serving never sends."""
+    chat = ChatFormat(tokenizer)
+    assert chat.training_sample(talk("Salt?", "\n\n Salt. \n")) == chat.training_sample(talk("Salt?", "Salt."))
+
+
 def test_generation_tags_say_the_same_as_comparing_texts(tokenizers):
     tagged, compared = (ChatFormat(tokenizers[style]).training_sample(TALK) for style in ("tagged", "chatml"))
     assert tagged == compared

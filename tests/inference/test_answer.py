@@ -220,11 +220,11 @@ def test_a_bad_question_is_refused_before_anything_is_searched(context):
 def test_a_model_that_fails_half_way_leaves_what_was_said(context):
     trace = RecordedTrace()
     model = Scripted("Bread needs flour [1]. And ", "then", ModelUnavailable("scripted broke off: ask again"))
-    steps, seen = answer_stream(QUESTION, context(model, trace=trace)), []
+    steps, events = answer_stream(QUESTION, context(model, trace=trace)), []
     with pytest.raises(ModelUnavailable) as caught:  # noqa: PT012
         for step in steps:
-            seen.append(step)
-    assert seen[-1] == Delta(text="Bread needs flour [1]. ")
+            events.append(step)
+    assert events[-1] == Delta(text="Bread needs flour [1]. ")
     assert caught.value.said == "Bread needs flour [1]. "
     assert trace.finished[0]["outcome"] == "failed"
 

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from time import perf_counter
 from typing import NamedTuple
 
@@ -50,17 +51,14 @@ def evaluate_retrieval(
     settings = settings_grid(config.retrieval, rerankers)
     vectors = list(embedder.embed([query.text for query in golden.queries]))
     cached_rerankers = {name: CachedReranker(reranker) for name, reranker in rerankers.items()}
-    scratch_reader = scratch.reader(IndexSpec(embedding=embedder.spec))
     values: dict[tuple[str, bool], Values] = {}
-    try:
+    with closing(scratch.reader(IndexSpec(embedding=embedder.spec))) as scratch_reader:
         searcher = CachedReader(scratch_reader)
         for name, setting in settings.items():
             ranking = Ranking(searcher, cached_rerankers.get(setting.rerank), setting)
             for filtered in (False, True):
                 values[name, filtered] = _measure(golden, ranking.rank_all(golden, vectors, filtered=filtered))
             on_progress(f"{name}: mrr@10 {sum(values[name, False][CHOSEN_BY]) / len(golden.queries):.3f}")
-    finally:
-        scratch_reader.close()
     bootstrap = Bootstrap(resamples=config.resamples, seed=config.seed)
     measured = Measurements(golden=golden, searched=searched, settings=settings, values=values, bootstrap=bootstrap)
     return measured.report(embedder=embedder.spec.model_id, seconds=perf_counter() - started)

@@ -19,10 +19,10 @@ from llm_engineering.domain.noun import Noun
 Way = Literal["title", "heading", "sentence", "question"]
 Half = Literal["choose", "measure"]
 
-MIN_PASSAGE_CHARACTERS = 80  # characters that are left of a passage; less answers nothing
-MAX_SECTION_PASSAGES = 6  # passages; a heading above more than these asks for too much
+MIN_PASSAGE_CHARACTERS = 80  # that are left of a passage; less answers nothing
+MAX_SECTION_PASSAGES = 6  # a heading above more than these asks for too much
 LABEL_WORDS = (2, 20)  # of a title or heading that makes a question
-SENTENCE_WORDS = (9, 40)  # words, before some are dropped
+SENTENCE_WORDS = (9, 40)  # before some are dropped
 _LINE = re.compile(r"[^\n]*\n?")
 _HEADING = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -48,7 +48,7 @@ class GoldenSet(Noun):
     queries: tuple[GoldenQuery, ...]
 
 
-class Searched(NamedTuple):
+class SearchedChunk(NamedTuple):
     """A chunk as it is searched, without any title or heading."""
 
     chunk: Chunk
@@ -73,6 +73,7 @@ def golden_set(chunks: Iterable[Chunk], *, queries: int, dropout: float, seed: i
 
 
 def with_version(searched: Sequence[Chunk], queries: Sequence[GoldenQuery]) -> GoldenSet:
+    """The golden set of these questions; they are given in any order."""
     parts = sorted(content_hash(chunk.id, chunk.text) for chunk in searched)
     parts += sorted(query.model_dump_json() for query in queries)
     return GoldenSet(version=content_hash(*parts)[:12], queries=tuple(queries))
@@ -99,12 +100,11 @@ def normalised(text: str) -> str:
     return " ".join(_WORD.findall(text.lower()))
 
 
-def without_labels(document: Sequence[Chunk]) -> list[Searched]:
+def without_labels(document: Sequence[Chunk]) -> list[SearchedChunk]:
     """The passages of one document without its title and headings, wherever they stand; emptied ones left out."""
-    labels = {normalised(label) for chunk in document for label in (chunk.title, *chunk.headings)} - {""}
-    labels |= {normalised(line) for chunk in document for line in chunk.text.splitlines() if _HEADING.match(line)} - {
-        ""
-    }
+    labels = {normalised(label) for chunk in document for label in (chunk.title, *chunk.headings)}
+    labels |= {normalised(line) for chunk in document for line in chunk.text.splitlines() if _HEADING.match(line)}
+    labels.discard("")
     pattern = _label_pattern(labels)
     found = []
     for chunk in document:
@@ -114,11 +114,11 @@ def without_labels(document: Sequence[Chunk]) -> list[Searched]:
         text = pattern.sub(" ", text) if pattern else text
         if len(text.strip()) >= MIN_PASSAGE_CHARACTERS:
             bare = chunk.model_copy(update={"title": "", "headings": (), "text": text, "window": text})
-            found.append(Searched(bare, tuple(headings | {normalised(heading) for heading in chunk.headings})))
+            found.append(SearchedChunk(bare, tuple(headings | {normalised(heading) for heading in chunk.headings})))
     return found
 
 
-def _label_pattern(labels: set[str]) -> re.Pattern | None:
+def _label_pattern(labels: set[str]) -> re.Pattern[str] | None:
     """Finds the labels of three words and more in running text; shorter ones are ordinary words there."""
     long = sorted((label.split() for label in labels if label.count(" ") >= 2), key=len, reverse=True)
     if not long:
@@ -130,7 +130,9 @@ def _label_pattern(labels: set[str]) -> re.Pattern | None:
 # --- making questions ---
 
 
-def _titles(documents: Sequence[Sequence[Searched]], originals: dict[str, Chunk], seed: int) -> Iterator[GoldenQuery]:
+def _titles(
+    documents: Sequence[Sequence[SearchedChunk]], originals: dict[str, Chunk], seed: int
+) -> Iterator[GoldenQuery]:
     titles = [originals[document[0].chunk.id].title if document else "" for document in documents]
     counts = Counter(map(normalised, titles))
     for document, title in zip(documents, titles, strict=True):
@@ -138,7 +140,9 @@ def _titles(documents: Sequence[Sequence[Searched]], originals: dict[str, Chunk]
             yield _query(title, "title", document, seed)
 
 
-def _headings(documents: Sequence[Sequence[Searched]], originals: dict[str, Chunk], seed: int) -> Iterator[GoldenQuery]:
+def _headings(
+    documents: Sequence[Sequence[SearchedChunk]], originals: dict[str, Chunk], seed: int
+) -> Iterator[GoldenQuery]:
     """Only those that no other document has, and that are no title."""
     owners: dict[str, set[int]] = defaultdict(set)
     written: dict[str, str] = {}
@@ -156,7 +160,7 @@ def _headings(documents: Sequence[Sequence[Searched]], originals: dict[str, Chun
                 yield _query(written[label], "heading", section, seed)
 
 
-def _sentences(documents: Sequence[Sequence[Searched]], dropout: float, seed: int) -> Iterator[GoldenQuery]:
+def _sentences(documents: Sequence[Sequence[SearchedChunk]], dropout: float, seed: int) -> Iterator[GoldenQuery]:
     """One of each passage."""
     every = [(one, " ".join(one.chunk.text.split())) for document in documents for one in document]
     for one, text in every:
@@ -177,7 +181,7 @@ def _is_specific(label: str) -> bool:
     return LABEL_WORDS[0] <= len(_WORD.findall(label)) <= LABEL_WORDS[1] and len(normalised(label)) >= 8
 
 
-def _query(text: str, way: Way, answers: Sequence[Searched], seed: int, of: Chunk | None = None) -> GoldenQuery:
+def _query(text: str, way: Way, answers: Sequence[SearchedChunk], seed: int, of: Chunk | None = None) -> GoldenQuery:
     chunk = of or answers[0].chunk
     return GoldenQuery(
         text=" ".join(text.split()),

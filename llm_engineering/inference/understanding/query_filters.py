@@ -136,15 +136,15 @@ def closest_author(name: str, authors: dict[str, str]) -> str | None:
     return _author_by_word(words[-1], _distinctive_words(authors)) if words and not exact else None
 
 
-def _same_name(said: list[str], known: list[str]) -> bool:
+def _same_name(words: list[str], known: list[str]) -> bool:
     from rapidfuzz import fuzz
 
-    if len(said) != len(known):
+    if len(words) != len(known):
         return False
-    pairs = [(_fold(a), _fold(b)) for a, b in zip(said, known, strict=True)]
+    pairs = [(_fold(a), _fold(b)) for a, b in zip(words, known, strict=True)]
     if all(a == b for a, b in pairs):
         return True
-    if not all(word[0].isupper() for word in said):
+    if not all(word[0].isupper() for word in words):
         return False
     alike = all(
         a == b or (len(b) >= MIN_MISSPELT_LENGTH - 1 and fuzz.ratio(a, b) >= MIN_WORD_SIMILARITY) for a, b in pairs

@@ -310,9 +310,9 @@ def test_a_model_rewrites_and_expands_as_asked_and_no_more():
         "What is yeast?",
         "Yeast makes gas.",
     )
-    asked = "\n".join(message.content for message in model.prompts[0].messages)
-    assert "2 other wordings" in asked
-    assert "Maxime Labonne" in asked
+    system_prompt = "\n".join(message.content for message in model.prompts[0].messages)
+    assert "2 other wordings" in system_prompt
+    assert "Maxime Labonne" in system_prompt
 
 
 def test_a_model_is_not_asked_when_the_rules_can_do_it():
