@@ -139,7 +139,7 @@ def build_tracer(settings: Settings) -> Tracer:
             )
         case "jsonl":
             return tracing.JsonlTracer(settings.home / "traces")
-    return tracing.NoopTracer()
+    return tracing.NoopTracer(settings.home / "traces")
 
 
 def build_feedback(settings: Settings) -> FeedbackBook:

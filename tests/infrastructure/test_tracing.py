@@ -282,7 +282,7 @@ def test_everything_becomes_plain_json():
         "numpy": 0.5,
         "array": "[ndarray]",
         "object": "[SimpleNamespace]",
-        "surrogate": "a?b",
+        "surrogate": "a\ufffdb",
         "none": None,
         "yes": True,
         "7": "seven",

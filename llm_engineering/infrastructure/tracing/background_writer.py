@@ -10,26 +10,28 @@ from itertools import islice
 
 from loguru import logger
 
+from llm_engineering.infrastructure.tracing.record import TraceRecord
+
 BATCH = 100
 STOP = object()
 
 
 class BackgroundWriter:
     """`write` gets lists of records, in order, in a thread of its own. What it raises over, and what it has not done
-    when the outbox is closed, goes to `otherwise`; both must be quick to fail or to bear being left behind.
+    when the writer is closed, goes to `otherwise`; both must be quick to fail or to bear being left behind.
 
     `dropped` counts what was lost: the queue was full, or neither took it.
     """
 
     def __init__(
         self,
-        write: Callable[[list[dict]], None],
+        write: Callable[[list[TraceRecord]], None],
         *,
-        otherwise: Callable[[list[dict]], None] | None = None,
+        otherwise: Callable[[list[TraceRecord]], None] | None = None,
         size: int = 1000,
     ) -> None:
         self._write, self._otherwise = write, otherwise
-        self._writing: list[dict] = []
+        self._writing: list[TraceRecord] = []
         self._queue: queue.Queue = queue.Queue(size)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -37,7 +39,7 @@ class BackgroundWriter:
         self._warned: set[str] = set()
         self.dropped = 0
 
-    def put(self, record: dict) -> None:
+    def put(self, record: TraceRecord) -> None:
         self._start()
         try:
             if self._closed:
@@ -95,7 +97,7 @@ class BackgroundWriter:
             if STOP in taken:
                 return
 
-    def _deliver(self, records: list[dict]) -> None:
+    def _deliver(self, records: list[TraceRecord]) -> None:
         with self._lock:
             self._writing = records
         try:
@@ -104,7 +106,7 @@ class BackgroundWriter:
         except Exception as error:  # tracing must outlive a full disk and a bug of its own; both are told and counted
             self._rescue(self._claim(), f"{type(error).__name__}: {error}")
 
-    def _claim(self) -> list[dict]:
+    def _claim(self) -> list[TraceRecord]:
         """What is being written; whoever gets it first decides what becomes of it."""
         with self._lock:
             claimed, self._writing = self._writing, []
@@ -116,7 +118,7 @@ class BackgroundWriter:
             while True:
                 yield self._queue.get_nowait()
 
-    def _rescue(self, records: list[dict], why: str) -> None:
+    def _rescue(self, records: list[TraceRecord], why: str) -> None:
         if not records:
             return
         try:
@@ -130,6 +132,7 @@ class BackgroundWriter:
     def _lose(self, count: int, why: str) -> None:
         with self._lock:
             self.dropped += count
-            told, _ = why in self._warned, self._warned.add(why)
-        if not told:
+            known = why in self._warned
+            self._warned.add(why)
+        if not known:
             logger.warning("traces are being lost ({}); answering goes on", why)

@@ -9,7 +9,8 @@ from pathlib import Path
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.ports import Change, PutResult, Restored
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
     Decide,
     Kept,
@@ -122,14 +123,16 @@ class SqliteWarehouse:
         with self._file.writing() as connection:
             return _bury(connection, wanted)
 
-    def erase(self, author_id: str) -> int:
-        """Also overwrites what the file and its log held. Raises StoreLocked when a reader in another process keeps
-        the log from being emptied; the documents are deleted then, and repeating empties the log."""
+    def holds(self, subject: DataSubject) -> int:
+        return self.count(author_id=subject.author_id)
+
+    def erase(self, subject: DataSubject) -> Erased:
+        """Raises StoreLocked as `SqliteFile.wipe`; the documents are deleted then, and repeating wipes them out."""
         with self._file.writing() as connection:
-            rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (author_id,)).fetchall()
+            rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (subject.author_id,)).fetchall()
             erased = _bury(connection, [document_id for (document_id,) in rows])
         self._file.wipe()
-        return erased
+        return Erased(erased)
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """Ends at the state it found when it began. A document that changes meanwhile comes with the next call."""
@@ -208,13 +211,13 @@ class SqliteLedger:
     def entries(
         self, *, author_id: str | None = None, outcome: Outcome | tuple[Outcome, ...] | None = None
     ) -> Iterator[LedgerEntry]:
-        conditions, values = "", []
+        conditions, values = "", [] if author_id is None else [author_id]
         if author_id is not None:
-            conditions, values = " AND author_id=?", [author_id]
+            conditions = " AND author_id=?"
         if outcome is not None:
             outcomes = (outcome,) if isinstance(outcome, Outcome) else outcome
             conditions += f" AND outcome IN ({','.join('?' * len(outcomes))})"
-            values += outcomes
+            values += map(str, outcomes)
         query = f"SELECT link, entry FROM ledger WHERE link>?{conditions} ORDER BY link LIMIT {PAGE}"
         last: str | None = ""
         while last is not None:
@@ -240,9 +243,14 @@ class SqliteLedger:
         with self._file.writing() as connection:
             connection.execute("DELETE FROM runs WHERE author_id=? AND fingerprint=?", (author_id, fingerprint))
 
-    def erase(self, author_id: str) -> int:
+    def holds(self, subject: DataSubject) -> int:
+        with self._file.reading() as connection:
+            query = "SELECT count(*) FROM ledger WHERE author_id=?"
+            return connection.execute(query, (subject.author_id,)).fetchone()[0]
+
+    def erase(self, subject: DataSubject) -> Erased:
         with self._file.writing() as connection:
-            erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (author_id,)).rowcount
-            connection.execute("DELETE FROM runs WHERE author_id=?", (author_id,))
+            erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (subject.author_id,)).rowcount
+            connection.execute("DELETE FROM runs WHERE author_id=?", (subject.author_id,))
         self._file.wipe()
-        return erased
+        return Erased(erased)
