@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from llm_engineering.infrastructure.registry import open_zenml
+from llm_engineering.infrastructure.zenml.connection import open_zenml
 from steps.report_page import red as red_parts
 from steps.run_record import RunRecord, read_record
 

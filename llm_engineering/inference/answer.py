@@ -81,6 +81,7 @@ def _steps(question, embedder, reader, model, reranker, config, trace, today, st
         facts |= found.facts | {
             "best_relevance": found.best_relevance,
             "passages": [p.chunk.id for p in found.passages],
+            "authors": sorted({p.chunk.author_id for p in found.passages}),  # by which `poe forget` finds the trace
         }
     relevant = relevance(understood.queries[0], found.passages, found.best_relevance)
     if not found.passages or relevant < config.retrieval.min_relevance:

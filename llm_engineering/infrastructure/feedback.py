@@ -38,14 +38,18 @@ class JsonlFeedback:
                 logger.warning("{} line {} is no feedback; skipped", self._path.name, number)
 
     def holds(self, subject: DataSubject) -> int:
-        return sum(_is_about(subject, line) for line in self._lines() if _feedback(line))
+        return sum(1 for line in self._lines() if (one := _feedback(line)) and _is_about(subject, one))
 
     def erase(self, subject: DataSubject) -> Erased:
         """Torn lines go too: nobody can read whose they are."""
         number = self.holds(subject)
         with self._explained("rewritten", "free the disk or mend its rights"):
             if self._path.parent.exists():
-                remove_lines(self._path, lambda line: not _feedback(line) or _is_about(subject, line), lock=self._lock)
+                remove_lines(
+                    self._path,
+                    lambda line: not (one := _feedback(line)) or _is_about(subject, one),
+                    lock=self._lock,
+                )
         return Erased(number)
 
     def _lines(self) -> Iterator[bytes]:
@@ -69,5 +73,6 @@ def _feedback(line: bytes) -> Feedback | None:
         return None
 
 
-def _is_about(subject: DataSubject, line: bytes) -> bool:
-    return subject.is_in(line.decode(errors="replace"))
+def _is_about(subject: DataSubject, feedback: Feedback) -> bool:
+    said = "\n".join((feedback.question, feedback.answer, feedback.comment))
+    return feedback.trace_id in subject.trace_ids or subject.is_in(said)
