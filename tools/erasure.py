@@ -23,17 +23,16 @@ def identify(platform: Platform, name: str) -> DataSubject:
 
 
 def _documents(platform: Platform, subject: DataSubject) -> DataSubject:
-    ids, links = set(subject.document_ids), set(subject.links)
+    ids, links = set(), set()
     for document in platform.warehouse.documents(author_id=subject.author_id):
         ids.add(document.id)
         links |= {document.link, document.url, document.crawled_from}
-    return subject.model_copy(update={"document_ids": frozenset(ids), "links": frozenset(links)})
+    return subject.knowing(document_ids=ids, links=links)
 
 
 def _links(platform: Platform, subject: DataSubject) -> DataSubject:
     entries = platform.ledger.entries(author_id=subject.author_id)
-    links = {link for entry in entries for link in (entry.link, entry.url)}
-    return subject.model_copy(update={"links": subject.links | links})
+    return subject.knowing(links=[link for entry in entries for link in (entry.link, entry.url)])
 
 
 def _quoted(platform: Platform, subject: DataSubject) -> DataSubject:
@@ -42,19 +41,13 @@ def _quoted(platform: Platform, subject: DataSubject) -> DataSubject:
     for feedback in platform.feedback.all():
         for run in word_runs(feedback.answer):
             said[run].add(feedback.trace_id)
-    if not said:
-        return subject
-    ids = {
-        trace_id
-        for document in platform.warehouse.documents(author_id=subject.author_id)
-        for run in word_runs(document.body)
-        for trace_id in said.get(run, ())
-    }
-    return subject.model_copy(update={"trace_ids": subject.trace_ids | ids})
+    documents = platform.warehouse.documents(author_id=subject.author_id) if said else ()
+    runs = (run for document in documents for run in word_runs(document.body))
+    return subject.knowing(trace_ids=[trace_id for run in runs for trace_id in said.get(run, ())])
 
 
 def _traces(platform: Platform, subject: DataSubject) -> DataSubject:
-    return subject.model_copy(update={"trace_ids": subject.trace_ids | platform.tracer.ids_about(subject)})
+    return subject.knowing(trace_ids=platform.tracer.ids_about(subject))
 
 
 # --- an erasure that was begun -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 
@@ -33,8 +33,19 @@ class DataSubject(Noun):
     def author_id(self) -> str:
         return Author(name=self.name).id
 
+    def knowing(
+        self, *, document_ids: Iterable[str] = (), links: Iterable[str] = (), trace_ids: Iterable[str] = ()
+    ) -> "DataSubject":
+        """The same person, of whom more is known."""
+        return DataSubject(
+            name=self.name,
+            document_ids=self.document_ids.union(document_ids),
+            links=self.links.union(links),
+            trace_ids=self.trace_ids.union(trace_ids),
+        )
+
     def is_in(self, text: str) -> bool:
-        """Whether `text` (prose, a log, HTML or JSON) names the person, one of their links or anything with an id.
+        """Whether `text` (prose, a log, HTML or JSON) names the person, their id, a document's id or a link.
 
         Case and spaces of the name do not matter. A name of one word counts only where it stands for itself, as a
         value of JSON or an attribute, for it may be an ordinary word.
@@ -54,7 +65,7 @@ class DataSubject(Noun):
 
     @cached_property
     def _ids(self) -> frozenset[str]:
-        return self.document_ids | self.trace_ids | {self.author_id}
+        return self.document_ids | {self.author_id}
 
     @cached_property
     def _links(self) -> frozenset[str]:

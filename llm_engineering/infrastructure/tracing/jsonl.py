@@ -117,14 +117,17 @@ def ids_about(subject: DataSubject, read: Callable[[], Iterable[TraceText]]) -> 
     """Of the traces that hold something of the person, and of those that quote an answer of these, as the history of
     a conversation does. `read` gives all traces, each time it is called, parts before the answer they led to."""
     found: set[str] = set()
+    known: set[str] = set()
     answers: set[tuple[str, ...]] = set()
     for one in read():
         if one.id in found or subject.is_in(one.text):
             found.add(one.id)
             answers.update(word_runs(one.answer))
+        elif one.id in subject.trace_ids:  # its own answer may be about somebody else
+            known.add(one.id)
     if answers:
         found.update(one.id for one in read() if not answers.isdisjoint(word_runs(one.text)))
-    return frozenset(found)
+    return frozenset(found | known)
 
 
 def trace_files(folder: Path) -> list[Path]:
