@@ -3,6 +3,7 @@
 import gzip
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,18 @@ class House(NamedTuple):
         paths = [path for root in (self.home, self.zenml) for path in root.rglob("*")]
         return [path for path in paths if word in path.name.lower() or any(form in contents(path) for form in forms)]
 
+    def databases(self) -> list[Path]:
+        return [self.home / "warehouse.db", *self.zenml.rglob("zenml.db")]
+
+
+def free_pages(database: Path) -> int:
+    """Where what was deleted lies on, unless SQLite was built to overwrite it."""
+    connection = sqlite3.connect(database)
+    try:
+        return connection.execute("PRAGMA freelist_count").fetchone()[0]
+    finally:
+        connection.close()
+
 
 def contents(path: Path) -> bytes:
     """As they are on the disk, and unpacked."""
@@ -58,7 +71,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zenml_run: Callable) 
     monkeypatch.setenv("TWIN_EMBEDDER", "hashing:64")
     folders = {ANN: tmp_path / "zyzzyva", BOB: tmp_path / "bob"}
     write(folders[ANN] / "zyzzyva-jars.md", f"# On the zyzzyva\n\n{BREAD}\n")
-    write(folders[ANN] / "zyzzyva-empty.md", " \n")
+    write(folders[ANN] / "zyzzyva-empty.html", "<html><body><script>zyzzyva</script></body></html>")
     write(folders[BOB] / "robots.md", f"# On robots\n\n{ROBOTS}\n")
     both = start("end_to_end_data", config(folders, min_success_rate=0.0), ONCE)
     assert both.red == {}
@@ -136,6 +149,7 @@ def test_no_byte_of_an_author_is_left_anywhere_and_the_others_are_whole(house, z
         assert said in done.output
     for word in RARE:
         assert house.holding(word) == []
+    assert [free_pages(path) for path in house.databases()] == [0, 0]
     assert_bob_is_whole(house, zenml_run)
     assert run("--author", ANN, "--yes").exit_code == 1
 
