@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import ConfigError
-from llm_engineering.domain.models import ModelVersion, Stage
+from llm_engineering.domain.models import AUTHORS, ModelVersion, Stage
 from tools.command import errors_as_exit_codes
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ def list_command(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--fact", "facts", multiple=True, metavar="KEY=VALUE", help="What is known of it; may be repeated.")
-def register(name: str, folder: Path, facts: tuple[str, ...]) -> None:
+@click.option("--author", "authors", multiple=True, help="Whose writing it was trained on; may be repeated.")
+def register(name: str, folder: Path, facts: tuple[str, ...], authors: tuple[str, ...]) -> None:
     """Copy the transformers model in FOLDER into the registry, as the next version of NAME."""
     with errors_as_exit_codes():
-        done = _open_registry().register(name, folder, facts=dict(map(_fact, facts)))
+        known = dict(map(_fact, facts))
+        if authors:
+            known[AUTHORS] = " ".join(sorted({Author(name=one).id for one in authors}))
+        done = _open_registry().register(name, folder, facts=known)
     click.echo(f"{done} is registered ({done.size / 1e6:,.1f} MB)")
     if done.stage is None:
         click.echo(f"`poe models promote {done.name} {done.version}` puts it in use")

@@ -21,8 +21,8 @@ def path(tmp_path):
     return tmp_path / "home" / "feedback.jsonl"
 
 
-def word(trace_id="t", **more):
-    return Feedback(**({"trace_id": trace_id, "thumbs_up": True} | more))
+def word(trace_id="t", **more: object) -> Feedback:
+    return Feedback.model_validate({"trace_id": trace_id, "thumbs_up": True} | more)
 
 
 def test_what_was_added_is_there_oldest_first_with_its_time(path):
@@ -31,6 +31,7 @@ def test_what_was_added_is_there_oldest_first_with_its_time(path):
     JsonlFeedback(path).add(word("b", thumbs_up=False, at=datetime(2026, 1, 2, tzinfo=UTC)))
     first, second = JsonlFeedback(path).all()
     assert (first.trace_id, first.comment) == ("a", "Gut!\nSehr gut 👍")
+    assert first.at
     assert before <= first.at <= datetime.now(UTC)
     assert second.at == datetime(2026, 1, 2, tzinfo=UTC)
     assert path.stat().st_mode & 0o077 == 0

@@ -432,7 +432,12 @@ def test_a_full_queue_drops_counts_and_tells_once(warnings):
 
 def test_closing_does_not_wait_for_a_writer_that_hangs():
     held, began = threading.Event(), threading.Event()
-    writer = BackgroundWriter(lambda records: (began.set(), held.wait(60)))
+
+    def write(records: list[TraceRecord]) -> None:
+        began.set()
+        held.wait(60)
+
+    writer = BackgroundWriter(write)
     writer.put({"id": "a"})
     assert began.wait(10)
     writer.close(0.05)
@@ -457,6 +462,7 @@ def test_what_was_not_written_at_the_end_goes_elsewhere_once():
     writer.put({"id": "waiting"})
     writer.close(0.05)
     held.set()
+    assert writer._thread
     writer._thread.join(30)
     assert elsewhere == [{"id": "on its way"}, {"id": "waiting"}]
     assert writer.dropped == 0

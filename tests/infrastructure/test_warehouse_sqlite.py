@@ -102,12 +102,15 @@ def test_erasing_leaves_no_free_page(stores, path):
 def test_a_killed_writer_loses_nothing_it_acknowledged_and_leaves_no_half_batch(path, batches):
     here = Path(__file__).resolve().parent.parent
     writer = subprocess.Popen([sys.executable, "-c", WRITER, path, here], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout
     acknowledged = [int(writer.stdout.readline()) for _ in range(batches)][-1]
     writer.kill()
     writer.wait()
     acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
     warehouse, _ = open_sqlite(path)
-    last = int(warehouse.get(a_document("count").id).body)
+    counted = warehouse.get(a_document("count").id)
+    assert counted
+    last = int(counted.body)
     assert last in (acknowledged, acknowledged + 1)
     assert warehouse.count() == (last + 1) * 10 + 1
     assert {change.document_id for change in warehouse.changes(None)} == set(warehouse.ids())

@@ -63,6 +63,7 @@ def test_a_run_that_only_names_a_link_of_theirs_is_erased(notes: Callable, zenml
     (folder / "empty.html").write_text("<html><body><script>nothing to read</script></body></html>")
     crawl("Dora", folder)
     built = start("feature_engineering", FeatureConfig(), {"rebuild": False})
+    assert built.record.features
     [link] = built.record.features.documents_empty
     assert RUNS.holds(DataSubject(name="nobody", links=frozenset([link]))) == 1
     RUNS.erase(DataSubject(name="Dora", links=frozenset([link])))
@@ -73,9 +74,11 @@ def test_erasing_under_another_process_that_holds_the_database_says_so_and_can_b
     notes: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crawl("Emil", notes("emil"))
-    zenml = open_zenml()
-    database = Path(zenml.zen_store.config.database)
-    reader = sqlite3.connect(database, isolation_level=None)
+    from zenml.zen_stores.sql_zen_store import SqlZenStore
+
+    store = open_zenml().zen_store
+    assert isinstance(store, SqlZenStore)
+    reader = sqlite3.connect(str(store.config.database), isolation_level=None)
     try:
         RUNS.erase(DataSubject(name="nobody at all"))
         reader.execute("BEGIN")

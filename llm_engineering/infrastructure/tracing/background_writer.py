@@ -1,4 +1,8 @@
-"""A bounded queue with one thread behind it: who puts never waits, and who leaves waits only so long."""
+"""A bounded queue with one thread behind it: who puts never waits, and who leaves waits only so long.
+
+Ours and not OpenTelemetry's batch processor: that drops what its exporter fails to send, and with a server that hangs
+holds the process for 30 s and drops it too; here it goes into files (`test_a_process_ends_whatever_opik_does…`).
+"""
 
 import atexit
 import queue
