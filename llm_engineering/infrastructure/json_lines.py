@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from llm_engineering.infrastructure.files import replacing
 
 
 def append_lines(path: Path, data: bytes, *, lock: Path, durable: bool = False) -> None:
     """`data` are whole lines. They stand on lines of their own even after the torn line of a process that died, and
     a disk that is full takes all of them or none. The file is its owner's alone (0600). Raises OSError."""
+    from filelock import FileLock
+
     with FileLock(lock):
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -33,6 +33,8 @@ def append_lines(path: Path, data: bytes, *, lock: Path, durable: bool = False) 
 def remove_lines(path: Path, unwanted: Callable[[bytes], bool], *, lock: Path) -> None:
     """Rewrite the file without these lines, or not at all; it goes with its last line. What a removal that was
     killed has left beside it goes too. Raises OSError."""
+    from filelock import FileLock
+
     with FileLock(lock):
         for left in path.parent.glob(f".{path.name}.*.part"):
             left.unlink()

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from filelock import FileLock
-
 from llm_engineering.domain.errors import ConfigError, ModelNotFound, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.models import ModelVersion, Stage, check_facts, check_model_name
 from llm_engineering.infrastructure.weights import Taken, damage, model_folder, take
@@ -37,6 +35,8 @@ class ZenMLRegistry:
     What was cut short before is never shown; its files are removed by the next registration of that model."""
 
     def register(self, name: str, folder: Path, *, facts: Mapping[str, str | float] | None = None) -> ModelVersion:
+        from filelock import FileLock
+
         check_model_name(name)
         known, source = check_facts(dict(facts or {})), model_folder(folder)
         with connected(WHAT) as client:

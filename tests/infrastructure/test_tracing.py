@@ -456,7 +456,7 @@ def test_what_was_not_written_at_the_end_goes_elsewhere_once():
         held.wait(60)
         raise OSError("too late")
 
-    writer = BackgroundWriter(write, otherwise=elsewhere.extend)
+    writer = BackgroundWriter(write, fallback=elsewhere.extend)
     writer.put({"id": "on its way"})
     assert began.wait(10)
     writer.put({"id": "waiting"})
@@ -494,7 +494,7 @@ def test_what_neither_place_takes_is_counted_and_told(warnings):
     def full(records):
         raise OSError(28, "No space left on device")
 
-    writer = BackgroundWriter(away, otherwise=full)
+    writer = BackgroundWriter(away, fallback=full)
     writer.put({"id": "lost"})
     writer.close(60)
     assert writer.dropped == 1

@@ -72,6 +72,16 @@ def test_an_author_is_erased_everywhere_and_the_others_stay(home, name):
     assert counts(BOB) == (1, 1, 1)
 
 
+def test_everything_the_platform_opens_that_keeps_something_of_an_author_is_on_the_list(monkeypatch):
+    monkeypatch.setenv("TWIN_EMBEDDER", "hashing:32")
+    with open_platform() as platform:
+        listed = [store.open() for store in platform.personal_data()]
+        opened = [getattr(platform, name) for name in dir(platform) if not name.startswith("_")]
+        keeping = [one for one in opened if hasattr(one, "holds") and hasattr(one, "erase")]
+        assert len(keeping) >= 4
+        assert [one for one in keeping if not any(one is another for another in listed)] == []
+
+
 def test_no_byte_of_the_author_is_left_in_the_home(home):
     def found():
         return [p.name for p in home.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]

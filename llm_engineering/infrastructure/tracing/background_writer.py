@@ -22,7 +22,7 @@ STOP = object()
 
 class BackgroundWriter:
     """`write` gets lists of records, in order, in a thread of its own. What it raises over, and what it has not done
-    when the writer is closed, goes to `otherwise`; both must be quick to fail or to bear being left behind.
+    when the writer is closed, goes to `fallback`; both must be quick to fail or to bear being left behind.
 
     `dropped` counts what was lost: the queue was full, or neither took it.
     """
@@ -31,10 +31,10 @@ class BackgroundWriter:
         self,
         write: Callable[[list[TraceRecord]], None],
         *,
-        otherwise: Callable[[list[TraceRecord]], None] | None = None,
+        fallback: Callable[[list[TraceRecord]], None] | None = None,
         size: int = 1000,
     ) -> None:
-        self._write, self._otherwise = write, otherwise
+        self._write, self._fallback = write, fallback
         self._writing: list[TraceRecord] = []
         self._queue: queue.Queue = queue.Queue(size)
         self._thread: threading.Thread | None = None
@@ -126,8 +126,8 @@ class BackgroundWriter:
         if not records:
             return
         try:
-            if self._otherwise:
-                self._otherwise(records)
+            if self._fallback:
+                self._fallback(records)
                 return
         except Exception as error:  # as above
             why = f"{type(error).__name__}: {error}"

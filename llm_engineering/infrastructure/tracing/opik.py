@@ -63,7 +63,7 @@ class OpikTracer:
         }
         self._project, self._rest, self._clock = project, rest, clock
         self._files = TraceFiles(fallback)
-        self._writer = BackgroundWriter(self._send, otherwise=self._files.append)
+        self._writer = BackgroundWriter(self._send, fallback=self._files.append)
         self._client: httpx.Client | None = None
         self._resting_until = 0.0
         self._warned = False

@@ -35,7 +35,7 @@ UPSERT = """
         content_hash=excluded.content_hash, revision=excluded.revision, updated_at=excluded.updated_at,
         payload=excluded.payload"""
 
-BURY = """
+TOMBSTONE = """
     UPDATE documents SET seq=?, link=NULL, author_id=NULL, author_name=NULL, crawled_from=NULL, source=NULL,
         content_hash=NULL, revision=NULL, updated_at=NULL, payload=NULL
     WHERE id=? AND link IS NOT NULL"""
@@ -121,7 +121,7 @@ class SqliteWarehouse:
         if not wanted:
             return 0
         with self._file.writing() as connection:
-            return _bury(connection, wanted)
+            return _leave_tombstones(connection, wanted)
 
     def holds(self, subject: DataSubject) -> int:
         return self.count(author_id=subject.author_id)
@@ -130,7 +130,7 @@ class SqliteWarehouse:
         """Raises StoreLocked as `SqliteFile.wipe`; the documents are deleted then, and repeating wipes them out."""
         with self._file.writing() as connection:
             rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (subject.author_id,)).fetchall()
-            erased = _bury(connection, [document_id for (document_id,) in rows])
+            erased = _leave_tombstones(connection, [document_id for (document_id,) in rows])
         self._file.wipe()
         return Erased(erased)
 
@@ -184,10 +184,10 @@ def _stored(connection: sqlite3.Connection, document_id: str) -> Stored | None:
     return Stored(found[0], Stamp(*found[1:])) if found else None
 
 
-def _bury(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
+def _leave_tombstones(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
     seq = first = _last_seq(connection)
     for document_id in document_ids:
-        seq += connection.execute(BURY, (seq + 1, document_id)).rowcount
+        seq += connection.execute(TOMBSTONE, (seq + 1, document_id)).rowcount
     _set_last_seq(connection, seq)
     return seq - first
 

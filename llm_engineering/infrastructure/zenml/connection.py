@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from llm_engineering.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ def open_zenml(*, debug: bool = False) -> "Client":
     os.environ.setdefault("ZENML_ANALYTICS_OPT_IN", "false")
     os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "INFO" if debug else "ERROR")
     os.environ.setdefault("ZENML_ENABLE_RICH_TRACEBACK", "false")
+    from filelock import FileLock
     from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
     from zenml.utils import source_utils
