@@ -11,6 +11,7 @@ import pytest
 from llm_engineering.domain.errors import StoreLocked
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import Erased
+from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import EtlConfig, FeatureConfig
 from llm_engineering.infrastructure.zenml.connection import open_zenml
 from llm_engineering.infrastructure.zenml.runs import ZenMLRuns
@@ -63,8 +64,8 @@ def test_a_run_that_only_names_a_link_of_theirs_is_erased(notes: Callable, zenml
     (folder / "empty.html").write_text("<html><body><script>nothing to read</script></body></html>")
     crawl("Dora", folder)
     built = start("feature_engineering", FeatureConfig(), {"rebuild": False})
-    assert built.record.features
-    [link] = built.record.features.documents_empty
+    [report] = built.record.of(FeatureReport)
+    [link] = report.documents_empty
     assert RUNS.holds(DataSubject(name="nobody", links=frozenset([link]))) == 1
     RUNS.erase(DataSubject(name="Dora", links=frozenset([link])))
     assert zenml_run(built.name) is None
