@@ -1,11 +1,11 @@
 """The one place that knows which adapter stands behind which port."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
@@ -17,6 +17,7 @@ from llm_engineering.domain.ports import (
     Fetcher,
     LanguageModel,
     Ledger,
+    PersonalData,
     Registry,
     Repositories,
     Reranker,
@@ -139,7 +140,7 @@ def build_tracer(settings: Settings) -> Tracer:
             )
         case "jsonl":
             return tracing.JsonlTracer(settings.home / "traces")
-    return tracing.NoopTracer()
+    return tracing.NoopTracer(settings.home / "traces")
 
 
 def build_feedback(settings: Settings) -> FeedbackBook:
@@ -179,6 +180,14 @@ def local_path(variable: str, url: str) -> Path:
     if not rest.startswith("/") or rest == "/":
         raise ConfigError(f"{variable}={url}: three slashes and a path, as in {url.partition('://')[0]}:///data/x")
     return Path(rest[1:]).expanduser()
+
+
+class PersonalDataStore(NamedTuple):
+    """`unit`: what it counts. `open` raises StoreUnavailable when it is down."""
+
+    name: str
+    unit: str
+    open: Callable[[], PersonalData]
 
 
 @dataclass
@@ -222,6 +231,23 @@ class Platform:
     @cached_property
     def feedback(self) -> FeedbackBook:
         return build_feedback(self.settings)
+
+    def personal_data(self, *, archive_models: bool = False) -> tuple[PersonalDataStore, ...]:
+        """Everything that keeps something of an author, what was derived from their writing first. Whoever adds a
+        store of such a kind adds it here; `archive_models`: models trained on them are taken out of use, too."""
+        from llm_engineering.infrastructure.trained_models import TrainedModels
+        from llm_engineering.infrastructure.vectors.personal_data import IndexedPassages
+        from llm_engineering.infrastructure.zenml.runs import ZenMLRuns
+
+        return (
+            PersonalDataStore("feedback", "judged answers", lambda: self.feedback),
+            PersonalDataStore("traces", "traces", lambda: self.tracer),
+            PersonalDataStore("runs", "runs", ZenMLRuns),
+            PersonalDataStore("models", "models", lambda: TrainedModels(self.registry, archive=archive_models)),
+            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors)),
+            PersonalDataStore("ledger", "links", lambda: self.ledger),
+            PersonalDataStore("warehouse", "documents", lambda: self.warehouse),
+        )
 
     @contextmanager
     def fetch_context(self, config: EtlConfig) -> Iterator[FetchContext]:

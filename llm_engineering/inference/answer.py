@@ -104,8 +104,11 @@ def _retrieve(question: Question, parsed: ParsedQuestion, context: AnswerContext
             config=context.config.retrieval,
             limit=question.limit,
         )
-        ids = [one.chunk.id for one in found.passages]
-        facts |= found.facts | {"best_relevance": found.best_relevance, "passages": ids}
+        facts |= found.facts | {
+            "best_relevance": found.best_relevance,
+            "passages": [one.chunk.id for one in found.passages],
+            "authors": sorted({one.chunk.author_id for one in found.passages}),  # by which `poe forget` finds the trace
+        }
     return found
 
 

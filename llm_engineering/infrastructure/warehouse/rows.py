@@ -5,11 +5,11 @@ import pickle
 import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
@@ -106,7 +106,7 @@ def change_of(document_id: str, token: str, read: Callable[[], Document | None])
 
 
 @contextmanager
-def spooled(documents: Iterable[Document]) -> Iterator["Spool"]:
+def spooled(documents: Iterable[Document]) -> Generator["Spool"]:
     """All rows of one put, held until the last is known, so that no lock waits for a slow source and a transaction
     can be tried again. Raises LinkConflict when two of them claim one link with different content."""
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
@@ -116,7 +116,7 @@ def spooled(documents: Iterable[Document]) -> Iterator["Spool"]:
 class Spool:
     """Rows that can be read any number of times."""
 
-    def __init__(self, file, documents: Iterable[Document]) -> None:
+    def __init__(self, file: IO[bytes], documents: Iterable[Document]) -> None:
         self._file = file
         self._hashes: dict[str, str] = {}
         self.repeated = 0  # documents that say the same as an earlier one

@@ -10,7 +10,8 @@ from pathlib import Path
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
-from llm_engineering.domain.ports import Change, PutResult, Restored
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
     Decide,
     Kept,
@@ -36,7 +37,7 @@ UPSERT = """
         content_hash=excluded.content_hash, revision=excluded.revision, updated_at=excluded.updated_at,
         payload=excluded.payload"""
 
-BURY = """
+TOMBSTONE = """
     UPDATE documents SET seq=?, link=NULL, author_id=NULL, author_name=NULL, crawled_from=NULL, source=NULL,
         content_hash=NULL, revision=NULL, updated_at=NULL, payload=NULL
     WHERE id=? AND link IS NOT NULL"""
@@ -122,16 +123,18 @@ class SqliteWarehouse:
         if not wanted:
             return 0
         with self._file.writing() as connection:
-            return _bury(connection, wanted)
+            return _leave_tombstones(connection, wanted)
 
-    def erase(self, author_id: str) -> int:
-        """Also overwrites what the file and its log held. Raises StoreLocked when a reader in another process keeps
-        the log from being emptied; the documents are deleted then, and repeating empties the log."""
+    def holds(self, subject: DataSubject) -> int:
+        return self.count(author_id=subject.author_id)
+
+    def erase(self, subject: DataSubject) -> Erased:
+        """Raises StoreLocked as `SqliteFile.wipe`; the documents are deleted then, and repeating wipes them out."""
         with self._file.writing() as connection:
-            rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (author_id,)).fetchall()
-            erased = _bury(connection, [document_id for (document_id,) in rows])
+            rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (subject.author_id,)).fetchall()
+            erased = _leave_tombstones(connection, [document_id for (document_id,) in rows])
         self._file.wipe()
-        return erased
+        return Erased(erased)
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """Ends at the state it found when it began. A document that changes meanwhile comes with the next call."""
@@ -186,10 +189,10 @@ def _stored(connection: sqlite3.Connection, document_id: str) -> Stored | None:
     return Stored(found[0], Stamp(*found[1:])) if found else None
 
 
-def _bury(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
+def _leave_tombstones(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
     seq = first = _last_seq(connection)
     for document_id in document_ids:
-        seq += connection.execute(BURY, (seq + 1, document_id)).rowcount
+        seq += connection.execute(TOMBSTONE, (seq + 1, document_id)).rowcount
     _set_last_seq(connection, seq)
     return seq - first
 
@@ -213,13 +216,13 @@ class SqliteLedger:
     def entries(
         self, *, author_id: str | None = None, outcome: Outcome | tuple[Outcome, ...] | None = None
     ) -> Iterator[LedgerEntry]:
-        conditions, values = "", []
+        conditions, values = "", [] if author_id is None else [author_id]
         if author_id is not None:
-            conditions, values = " AND author_id=?", [author_id]
+            conditions = " AND author_id=?"
         if outcome is not None:
             outcomes = (outcome,) if isinstance(outcome, Outcome) else outcome
             conditions += f" AND outcome IN ({','.join('?' * len(outcomes))})"
-            values += outcomes
+            values += map(str, outcomes)
         query = f"SELECT link, entry FROM ledger WHERE link>?{conditions} ORDER BY link LIMIT {PAGE}"
         last: str | None = ""
         while last is not None:
@@ -268,10 +271,15 @@ class SqliteLedger:
             yield from (DocumentFailure.model_validate_json(failure) for _, failure in page)
             last = page[-1][0] if page else None
 
-    def erase(self, author_id: str) -> int:
+    def holds(self, subject: DataSubject) -> int:
+        with self._file.reading() as connection:
+            query = "SELECT count(*) FROM ledger WHERE author_id=?"
+            return connection.execute(query, (subject.author_id,)).fetchone()[0]
+
+    def erase(self, subject: DataSubject) -> Erased:
         with self._file.writing() as connection:
-            erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (author_id,)).rowcount
-            connection.execute("DELETE FROM runs WHERE author_id=?", (author_id,))
-            connection.execute("DELETE FROM document_failures WHERE author_id=?", (author_id,))
+            erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (subject.author_id,)).rowcount
+            connection.execute("DELETE FROM runs WHERE author_id=?", (subject.author_id,))
+            connection.execute("DELETE FROM document_failures WHERE author_id=?", (subject.author_id,))
         self._file.wipe()
-        return erased
+        return Erased(erased)
