@@ -1,9 +1,14 @@
-"""`make quickstart`: the whole way once, on the project's own sample. No network, key, GPU, browser or model hub."""
+"""`make quickstart`: the whole way once, on the project's own sample. No network, key, GPU, browser or model hub.
+
+With `--crawl-only` nothing is embedded, as where there is no torch; `poe run-features` goes on from there.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -20,11 +25,12 @@ QUESTION = "Why is my processor not faster with more cores?"
 
 @click.command()
 @click.option("--question", default=QUESTION, show_default=True)
+@click.option("--crawl-only", is_flag=True, help="Only fill the warehouse.")
 @click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
-def quickstart(question: str, debug: bool) -> None:
+def quickstart(question: str, crawl_only: bool, debug: bool) -> None:
     """Crawl the sample, build the index, ask one question."""
     try:
-        sys.exit(walk(question, debug=debug))
+        sys.exit(crawl(debug=debug) if crawl_only else walk(question, debug=debug))
     except LLMTwinError as error:
         if debug:
             raise
@@ -36,12 +42,7 @@ def walk(question: str, *, debug: bool = False) -> int:
     """The exit code. A second walk finds everything unchanged."""
     from tools.run import run_and_show
 
-    home = load_settings().home
-    with sample_site() as site:
-        click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
-        if not site.endswith(f":{PORT}"):
-            click.echo(f"   (port {PORT} is taken, so these links are new ones to the warehouse)")
-        config = sample_config(site, make_repository(home))
+    with sample() as config:
         switches = {"revalidate": True, "retry_failed": False, "rebuild": False}
         if code := run_and_show("end_to_end_data", config, switches, debug=debug):
             return code
@@ -49,6 +50,25 @@ def walk(question: str, *, debug: bool = False) -> int:
     show_passages(question)
     click.echo(NEXT.format(blogger=BLOGGER, taker=NOTE_TAKER))
     return 0
+
+
+def crawl(*, debug: bool = False) -> int:
+    """The exit code."""
+    from tools.run import run_and_show
+
+    with sample() as config:
+        return run_and_show("digital_data_etl", config.etl, {"revalidate": True, "retry_failed": False}, debug=debug)
+
+
+@contextmanager
+def sample() -> Generator[EndToEndConfig]:
+    """The site is served until the end."""
+    home = load_settings().home
+    with sample_site() as site:
+        click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
+        if not site.endswith(f":{PORT}"):
+            click.echo(f"   (port {PORT} is taken, so these links are new ones to the warehouse)")
+        yield sample_config(site, make_repository(home))
 
 
 def show_passages(question: str) -> None:
