@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from steps.watching import stopping
+from steps.run_control import stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
