@@ -58,7 +58,8 @@ def crawl(*, debug: bool = False) -> int:
     from tools.run import run_and_show
 
     with sample() as config:
-        return run_and_show("digital_data_etl", config.etl, {"revalidate": True, "retry_failed": False}, debug=debug)
+        switches = {"revalidate": True, "retry_failed": False}
+        return run_and_show(pipeline_named("digital_data_etl"), config.etl, switches, debug=debug).exit_code
 
 
 @contextmanager
