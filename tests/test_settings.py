@@ -88,4 +88,6 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch, var
 
 def test_space_around_a_key_is_not_part_of_it(monkeypatch):
     monkeypatch.setenv("TWIN_OPENAI_API_KEY", " sk-abc\n")
-    assert load_settings().openai_api_key.get_secret_value() == "sk-abc"
+    key = load_settings().openai_api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-abc"

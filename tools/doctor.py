@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -44,10 +45,10 @@ class CheckFailed(Exception):
 
 
 class Check(NamedTuple):
-    """`look` returns what it found, or raises. A piece that is not `required` can only make a note."""
+    """`run` returns what it found, or raises. A piece that is not `required` can only make a note."""
 
     piece: str
-    look: Callable[[Settings], str]
+    run: Callable[[Settings], str]
     required: bool = True
 
 
@@ -68,10 +69,10 @@ def examine(checks: tuple[Check, ...]) -> Iterator[Finding]:
 def diagnose(check: Check, settings: Settings) -> Finding:
     worst = State.BROKEN if check.required else State.NOTE
     try:
-        return Finding(piece=check.piece, state=State.FINE, found=check.look(settings))
-    except CheckFailed as trouble:
-        state = trouble.state if check.required else State.NOTE
-        return Finding(piece=check.piece, state=state, found=trouble.found, mend=trouble.mend)
+        return Finding(piece=check.piece, state=State.FINE, found=check.run(settings))
+    except CheckFailed as failed:
+        state = failed.state if check.required else State.NOTE
+        return Finding(piece=check.piece, state=state, found=failed.found, mend=failed.mend)
     except LLMTwinError as error:
         return Finding(piece=check.piece, state=worst, found=str(error), mend="see what it says")
     except Exception as error:  # a doctor that dies of the illness finds nothing
@@ -129,11 +130,12 @@ def vectors(settings: Settings) -> str:
 
     url = settings.vectors_url
     where = redacted_url(url)
-    reader = build_vector_store(settings).reader() if store_exists(url) else None
-    info = reader.info() if reader else None
-    if info is None:
-        raise CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
-    reader.close()
+    nothing = CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
+    if not store_exists(url):
+        raise nothing
+    with closing(build_vector_store(settings).reader()) as reader:
+        if (info := reader.info()) is None:
+            raise nothing
     return f"{where}: {info.chunks:,} passages of {info.spec.embedding.model_id}, version {info.version}"
 
 
@@ -165,9 +167,8 @@ def freshness(settings: Settings) -> str:
     if not (store_exists(settings.warehouse_url) and store_exists(settings.vectors_url)):
         return "nothing to compare yet"
     with open_platform(settings) as twin:
-        reader = twin.vectors.reader()
-        info = reader.info()
-        reader.close()
+        with closing(twin.vectors.reader()) as reader:
+            info = reader.info()
         if info is None:
             return "nothing to compare yet"
         if info.spec.embedding != twin.embedder.spec:
@@ -275,11 +276,11 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2, ensure_ascii=False))
     else:
-        show(findings)
+        print_findings(findings)
     sys.exit(1 if broken else 0)
 
 
-def show(findings: list[Finding]) -> None:
+def print_findings(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

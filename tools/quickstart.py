@@ -26,12 +26,13 @@ QUESTION = "Why is my processor not faster with more cores?"
 
 @click.command()
 @click.option("--question", default=QUESTION, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Of the sample blog.")
 @click.option("--crawl-only", is_flag=True, help="Only fill the warehouse.")
 @click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
-def quickstart(question: str, crawl_only: bool, debug: bool) -> None:
+def quickstart(question: str, port: int, crawl_only: bool, debug: bool) -> None:
     """Crawl the sample, build the index, ask one question."""
     try:
-        sys.exit(crawl(debug=debug) if crawl_only else walk(question, debug=debug))
+        sys.exit(crawl(port, debug=debug) if crawl_only else walk(question, port, debug=debug))
     except LLMTwinError as error:
         if debug:
             raise
@@ -39,11 +40,11 @@ def quickstart(question: str, crawl_only: bool, debug: bool) -> None:
         sys.exit(1)
 
 
-def walk(question: str, *, debug: bool = False) -> int:
+def walk(question: str, port: int, *, debug: bool = False) -> int:
     """The exit code. A second walk finds everything unchanged."""
     from tools.run import run_and_show
 
-    with sample() as config:
+    with sample(port) as config:
         switches = {"revalidate": True, "retry_failed": False, "rebuild": False}
         if code := run_and_show(pipeline_named("end_to_end_data"), config, switches, debug=debug).exit_code:
             return code
@@ -53,23 +54,23 @@ def walk(question: str, *, debug: bool = False) -> int:
     return 0
 
 
-def crawl(*, debug: bool = False) -> int:
+def crawl(port: int, *, debug: bool = False) -> int:
     """The exit code."""
     from tools.run import run_and_show
 
-    with sample() as config:
+    with sample(port) as config:
         switches = {"revalidate": True, "retry_failed": False}
         return run_and_show(pipeline_named("digital_data_etl"), config.etl, switches, debug=debug).exit_code
 
 
 @contextmanager
-def sample() -> Generator[EndToEndConfig]:
+def sample(port: int) -> Generator[EndToEndConfig]:
     """The site is served until the end."""
     home = load_settings().home
-    with sample_site() as site:
+    with sample_site(port) as site:
         click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
-        if not site.endswith(f":{PORT}"):
-            click.echo(f"   (port {PORT} is taken, so these links are new ones to the warehouse)")
+        if not site.endswith(f":{port}"):
+            click.echo(f"   (port {port} is taken, so these links are new ones to the warehouse)")
         yield sample_config(site, make_repository(home))
 
 
