@@ -80,7 +80,7 @@ def show_record(console: "Console", record: RunRecord) -> None:
 def table_of(reports: list[Report]) -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False, collapse_padding=True)
     table.add_column("")
     for title in (*reports[0].counts(), "time"):
         table.add_column(title, justify="right", no_wrap=True)

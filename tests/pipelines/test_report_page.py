@@ -20,16 +20,18 @@ class Tags(HTMLParser):
         self.found: list[tuple[str, dict]] = []
         self.feed(page)
 
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
 
 
 def crawl(**fields) -> CrawlReport:
-    return CrawlReport(**{"author": "Ann", "started_at": NOW, **fields})
+    return CrawlReport.model_validate({"author": "Ann", "started_at": NOW, **fields})
 
 
 def lost(link: str, **fields) -> Failure:
-    return Failure(**{"link": link, "reason": Reason.DNS, "detail": "no such host", "retry": True, **fields})
+    return Failure.model_validate(
+        {"link": link, "reason": Reason.DNS, "detail": "no such host", "retry": True, **fields}
+    )
 
 
 def test_whatever_came_from_outside_is_only_text():
