@@ -13,7 +13,8 @@ from conftest import ROOT
 from tiny_model import make_tiny_model
 
 from llm_engineering.settings import load_settings
-from tools.doctor import Check, State, diagnose, model
+from tools.diagnosis import Check, State, diagnose
+from tools.doctor import model
 from tools.models import models as command
 
 
