@@ -20,6 +20,7 @@ from llm_engineering.domain.ports import (
     Registry,
     Repositories,
     Reranker,
+    TokenEmbedder,
     Tracer,
     VectorStore,
     Warehouse,
@@ -61,7 +62,7 @@ def build_vector_store(settings: Settings) -> VectorStore:
     raise _unknown_scheme("TWIN_VECTORS", url, "edge:///FOLDER or http://HOST:6333")
 
 
-def build_embedder(settings: Settings) -> Embedder:
+def build_embedder(settings: Settings) -> TokenEmbedder:
     from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 
     name, _, size = settings.embedder.partition(":")
@@ -69,7 +70,11 @@ def build_embedder(settings: Settings) -> Embedder:
         if size and not size.isdigit():
             raise ConfigError(f"TWIN_EMBEDDER={settings.embedder}: write hashing or hashing:SIZE, as hashing:256")
         return HashingEmbedder(int(size or 256))
-    return SentenceTransformerEmbedder(settings.embedder, precision=settings.embedder_precision)
+    return SentenceTransformerEmbedder(
+        settings.embedder,
+        precision=settings.embedder_precision,
+        revision_cache=settings.home / "cache" / "model-revisions.json",
+    )
 
 
 def build_language_model(settings: Settings, embedder: Embedder) -> LanguageModel:
@@ -204,7 +209,7 @@ class Platform:
         return build_vector_store(self.settings)
 
     @cached_property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> TokenEmbedder:
         return build_embedder(self.settings)
 
     @cached_property
