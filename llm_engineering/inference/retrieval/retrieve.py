@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.domain.answers import ParsedQuestion, Passage
 from llm_engineering.domain.chunks import Hit, IndexSpec, Search, Where
@@ -11,6 +11,10 @@ from llm_engineering.domain.ports import Embedder, Reranker, VectorReader, Vecto
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.retrieval.fusion import blended, fuse, reordered
 from llm_engineering.inference.retrieval.selection import collapsed, diverse, within_budget
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST_PASSAGES = 50  # as domain/answers.py says of a question's limit
 NOTHING = -1.0  # the relevance when there is no hit at all
@@ -43,14 +47,15 @@ class FoundPassages(NamedTuple):
 def open_index(vectors: VectorStore, *, embedder: Embedder) -> VectorReader:
     """A reader of what is published, which `embedder` may ask.
 
-    Raises EmbeddingMismatch when another embedder built it, LLMTwinError when nothing is published yet.
+    Raises EmbeddingMismatch when another embedder built it, or the same one before it was retrained, LLMTwinError when
+    nothing is published yet. An index that does not say the revision of its embedder is read, with a warning.
     """
     probe = vectors.reader()
     info = probe.info()
     probe.close()
     if info is None:
         raise LLMTwinError("nothing is indexed yet: run `poe run-etl`, then `poe run-features`")
-    if info.spec.embedding != embedder.spec:
+    if not embedder.spec.can_read(info.spec.embedding):
         raise EmbeddingMismatch(
             f"the index was built with {info.spec.embedding}, and you ask with {embedder.spec}: "
             "set TWIN_EMBEDDER to the first, or run `poe run-features --rebuild` to build it with the second"
@@ -127,7 +132,7 @@ def rank(
 
 def search_all(
     queries: Sequence[str],
-    vectors: Sequence[Sequence[float]],
+    vectors: "NDArray[np.float32]",
     *,
     reader: VectorReader,
     where: Where | None = None,
