@@ -116,8 +116,13 @@ def build_registry() -> Registry:
     return ZenMLRegistry()
 
 
-def build_reranker(config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None) -> Reranker | None:
-    """`remember` is for how many passages late interaction keeps what it read of them; None: as it says itself."""
+def build_reranker(
+    settings: Settings, config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None
+) -> Reranker | None:
+    """None when the config wants none. `settings` hold the key of one that is asked over the network.
+
+    `remember` is for how many passages late interaction keeps what it read of them; None: as it says itself.
+    """
     match config.rerank:
         case "maxsim":
             from llm_engineering.infrastructure.rerankers import REMEMBERED, MaxSimReranker

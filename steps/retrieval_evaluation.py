@@ -48,7 +48,9 @@ def rerankers(platform: Platform, config: RetrievalEvaluationConfig) -> dict:
     found = {}
     for name in names:
         chosen = config.retrieval.model_copy(update={"rerank": name})
-        found[name] = build_reranker(chosen, platform.embedder, remember=min(config.chunks, MOST_REMEMBERED))
+        found[name] = build_reranker(
+            platform.settings, chosen, platform.embedder, remember=min(config.chunks, MOST_REMEMBERED)
+        )
         found[name].scores("loaded", ["before anything is measured"])
     return found
 

@@ -1,6 +1,10 @@
 """A sentence-transformers model with random weights, made on the spot: no hub, no download."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -9,7 +13,8 @@ def make_tiny_embedder(folder: Path, *, seed: int = 1) -> Path:
     """BERT of 16 numbers with mean pooling; another `seed` is the same model, trained to other weights."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
     from transformers import BertModel
 
     plain = folder.with_name(f"{folder.name}-plain")
@@ -20,7 +25,7 @@ def make_tiny_embedder(folder: Path, *, seed: int = 1) -> Path:
     return folder
 
 
-def write_tiny_bert(folder: Path):
+def write_tiny_bert(folder: Path) -> "BertConfig":
     """Its tokenizer, of single letters, lies in `folder`; gives its config."""
     from transformers import BertConfig, BertTokenizer
 

@@ -138,16 +138,17 @@ def test_a_question_is_embedded_by_one_thread_and_a_batch_by_all():
 
 def test_vectors_of_tokens_are_those_of_the_models_middle_layer_and_the_model_stays_whole():
     import torch
+    from transformers import AutoModel, AutoTokenizer
 
     embedder = SentenceTransformerEmbedder(MINILM, precision="float32")
     texts = ["Flour and water make bread.", "A longer text is read beside it, and neither disturbs the other."]
     before = embedder.embed(texts)
     found = embedder.embed_tokens(texts)
-    tokenizer, bert = embedder._model.tokenizer, embedder._model[0].auto_model
+    tokenizer, bert = AutoTokenizer.from_pretrained(SOURCE), AutoModel.from_pretrained(SOURCE)
     for text, rows in zip(texts, found, strict=True):
         with torch.inference_mode():
             states = bert(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
-        middle = states[len(bert.encoder.layer) // 2][0, 1:-1].numpy()
+        middle = states[bert.config.num_hidden_layers // 2][0, 1:-1].numpy()
         assert np.abs(rows - middle / np.linalg.norm(middle, axis=1, keepdims=True)).max() < 1e-4
     assert np.abs(embedder.embed(texts) - before).max() == 0
 
