@@ -20,7 +20,7 @@ def make_tiny_embedder(folder: Path, *, seed: int = 1) -> Path:
     plain = folder.with_name(f"{folder.name}-plain")
     torch.manual_seed(seed)
     BertModel(write_tiny_bert(plain)).save_pretrained(plain)
-    modules = [Transformer(str(plain), max_seq_length=32), Pooling(16), Normalize()]
+    modules: list[torch.nn.Module] = [Transformer(str(plain), max_seq_length=32), Pooling(16), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder))
     return folder
 

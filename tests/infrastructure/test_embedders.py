@@ -138,13 +138,13 @@ def test_a_question_is_embedded_by_one_thread_and_a_batch_by_all():
 
 def test_vectors_of_tokens_are_those_of_the_models_middle_layer_and_the_model_stays_whole():
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel, BertTokenizer
 
     embedder = SentenceTransformerEmbedder(MINILM, precision="float32")
     texts = ["Flour and water make bread.", "A longer text is read beside it, and neither disturbs the other."]
     before = embedder.embed(texts)
     found = embedder.embed_tokens(texts)
-    tokenizer, bert = AutoTokenizer.from_pretrained(SOURCE), AutoModel.from_pretrained(SOURCE)
+    tokenizer, bert = BertTokenizer.from_pretrained(SOURCE), AutoModel.from_pretrained(SOURCE)
     for text, rows in zip(texts, found, strict=True):
         with torch.inference_mode():
             states = bert(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
