@@ -439,13 +439,15 @@ def test_erasing_reaches_what_is_not_published_yet(store):
 def test_many_searches_at_once_are_each_search_alone(store):
     fill(store, [embedded(i) for i in range(60)])
     reader = store.reader(SPEC)
-    questions = [{"vector": VECTORS[5]}, {"text": name(42)}, {"text": "?!"}, {"vector": VECTORS[7], "text": name(9)}]
-    together = reader.search_many(
-        [Search(vector=tuple(q["vector"]) if "vector" in q else None, text=q.get("text")) for q in questions],
-        where=Where(kind=Kind.ARTICLE),
-        limit=7,
-    )
-    alone = [reader.search(**q, where=Where(kind=Kind.ARTICLE), limit=7) for q in questions]
+    searches = [
+        Search(vector=tuple(VECTORS[5])),
+        Search(text=name(42)),
+        Search(text="?!"),
+        Search(vector=tuple(VECTORS[7]), text=name(9)),
+    ]
+    only = Where(kind=Kind.ARTICLE)
+    together = reader.search_many(searches, where=only, limit=7)
+    alone = [reader.search(vector=one.vector, text=one.text, where=only, limit=7) for one in searches]
     assert [[hit.chunk for hit in hits] for hits in together] == [[hit.chunk for hit in hits] for hits in alone]
     assert together[2] == []
     assert reader.search_many([], limit=3) == []
