@@ -37,7 +37,7 @@ def main(question: str, author: str | None, limit: int | None, passages: bool, c
     from rich.console import Console
 
     from llm_engineering.bootstrap import open_platform
-    from tools.configs import load_ask_config
+    from llm_engineering.operate.configs import load_ask_config
 
     console = Console(highlight=False)
     try:

@@ -13,8 +13,9 @@ import click
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
+from llm_engineering.domain.text import redacted_url
+from llm_engineering.operate.plans import store_exists
 from llm_engineering.settings import Settings, load_settings
-from tools.plan import exists, without_password
 
 LITTLE_SPACE = 2_000_000_000  # bytes; the embedded stores of a few thousand pages take some hundred MB
 
@@ -92,15 +93,16 @@ def python(_: Settings) -> str:
 
 
 def configs(_: Settings) -> str:
-    from tools.configs import CONFIGS, FOLDER, load_config
+    from llm_engineering.operate.configs import FOLDER, load_config
+    from llm_engineering.operate.pipelines import PIPELINES
 
     wrong, fine = [], []
-    for pipeline in CONFIGS:
-        if not (path := FOLDER / f"{pipeline}.yaml").exists():
+    for pipeline in PIPELINES:
+        if not (path := FOLDER / f"{pipeline.name}.yaml").exists():
             wrong.append(f"{path} is not there")
             continue
         try:
-            load_config(pipeline)
+            load_config(pipeline.name, pipeline.config)
             fine.append(path.name)
         except LLMTwinError as error:
             wrong.append(str(error))
@@ -113,11 +115,11 @@ def warehouse(settings: Settings) -> str:
     from llm_engineering.bootstrap import build_warehouse
 
     url = settings.warehouse_url
-    if not exists(url):
-        raise CheckFailed(f"{without_password(url)}: nothing stored yet", "poe run-etl makes it", state=State.NOTE)
+    if not store_exists(url):
+        raise CheckFailed(f"{redacted_url(url)}: nothing stored yet", "poe run-etl makes it", state=State.NOTE)
     stored, _ = build_warehouse(url)  # looks at the version, the indexes and, on MongoDB, the replica set
     try:
-        return f"{without_password(url)}: {stored.count():,} documents"
+        return f"{redacted_url(url)}: {stored.count():,} documents"
     finally:
         stored.close()
 
@@ -126,8 +128,8 @@ def vectors(settings: Settings) -> str:
     from llm_engineering.bootstrap import build_vector_store
 
     url = settings.vectors_url
-    where = without_password(url)
-    reader = build_vector_store(settings).reader() if exists(url) else None
+    where = redacted_url(url)
+    reader = build_vector_store(settings).reader() if store_exists(url) else None
     info = reader.info() if reader else None
     if info is None:
         raise CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
@@ -160,7 +162,7 @@ def freshness(settings: Settings) -> str:
     from llm_engineering.bootstrap import open_platform
     from llm_engineering.domain.errors import TokenExpired
 
-    if not (exists(settings.warehouse_url) and exists(settings.vectors_url)):
+    if not (store_exists(settings.warehouse_url) and store_exists(settings.vectors_url)):
         return "nothing to compare yet"
     with open_platform(settings) as twin:
         reader = twin.vectors.reader()
@@ -238,7 +240,7 @@ def zenml(_: Settings) -> str:
     from zenml.client import Client
 
     client = Client()
-    return f"{__version__}, {without_password(client.zen_store.url)}, stack {client.active_stack_model.name}"
+    return f"{__version__}, {redacted_url(client.zen_store.url)}, stack {client.active_stack_model.name}"
 
 
 def disk(settings: Settings) -> str:

@@ -99,9 +99,9 @@ def _erase_passages(twin: "Platform", author_id: str) -> int:
 
 
 def _indexed(twin: "Platform") -> bool:
-    from tools.plan import exists
+    from llm_engineering.operate.plans import store_exists
 
-    return exists(twin.settings.vectors_url)
+    return store_exists(twin.settings.vectors_url)
 
 
 def _asked(place: Place, ask: Callable[[str], int], author_id: str) -> Answer:

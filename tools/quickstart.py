@@ -10,6 +10,7 @@ import click
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlConfig, FetchConfig, LinkSpec
+from llm_engineering.operate.pipelines import pipeline_named
 from llm_engineering.settings import load_settings
 from tools.sample_site import PORT, SAMPLE, sample_site
 
@@ -43,7 +44,7 @@ def walk(question: str, *, debug: bool = False) -> int:
             click.echo(f"   (port {PORT} is taken, so these links are new ones to the warehouse)")
         config = sample_config(site, make_repository(home))
         switches = {"revalidate": True, "retry_failed": False, "rebuild": False}
-        if code := run_and_show("end_to_end_data", config, switches, debug=debug):
+        if code := run_and_show(pipeline_named("end_to_end_data"), config, switches, debug=debug).exit_code:
             return code
     click.echo(f"\n2. Asking: {question}\n")
     show_passages(question)

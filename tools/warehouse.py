@@ -67,12 +67,13 @@ def _rows(what: str, done: "Restored") -> list[tuple[str, str]]:
 def _opened(*, new: bool) -> Iterator:
     """The platform. `new` False: the warehouse has to be there already."""
     from llm_engineering.bootstrap import open_platform
+    from llm_engineering.domain.text import redacted_url
+    from llm_engineering.operate.plans import store_exists
     from llm_engineering.settings import load_settings
-    from tools.plan import exists, without_password
 
     settings = load_settings()
-    if not new and not exists(settings.warehouse_url):
-        where = without_password(settings.warehouse_url)
+    if not new and not store_exists(settings.warehouse_url):
+        where = redacted_url(settings.warehouse_url)
         raise ConfigError(f"there is no warehouse at {where} yet: run `poe run-etl`, or set TWIN_WAREHOUSE")
     with open_platform(settings) as twin:
         yield twin

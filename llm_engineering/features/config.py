@@ -1,6 +1,7 @@
 """What a run does. Every default of the feature room is written here, once."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -79,6 +80,23 @@ class EtlConfig(Noun):
         names = [" ".join(author.name.split()).casefold() for author in authors]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"listed twice: {', '.join(twice)}; put all links of an author in one place")
+        return authors
+
+    @field_validator("authors")
+    @classmethod
+    def _sources_exist_and_links_have_one_author(cls, authors: tuple[AuthorConfig, ...]) -> tuple[AuthorConfig, ...]:
+        from llm_engineering.features.sources import SOURCES, link_identity
+
+        known = [source.name for source in SOURCES]
+        owners: dict[tuple[str, str], str] = {}
+        for author, link in [(one, link) for one in authors for link in one.links]:
+            if link.source and link.source not in known:
+                close = get_close_matches(link.source, known, n=1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                raise ValueError(f"{author.name}: no source is called {link.source}; {hint}known: {', '.join(known)}")
+            owner = owners.setdefault(link_identity(link.source, link.address), author.name)
+            if owner != author.name:
+                raise ValueError(f"{link.address} is listed under {owner} and {author.name}; keep one of them")
         return authors
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import perf_counter
 
+from loguru import logger
+
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import SourceError, TooFewRead
 from llm_engineering.domain.ids import content_hash
@@ -49,7 +51,7 @@ def crawl_author(
     revalidate: bool = True,
     retry_failed: bool = False,
     stop: Callable[[], bool] | None = None,
-    on_progress: Callable[[LedgerEntry], None] | None = None,
+    on_progress: Callable[[CrawlReport], None] | None = None,
     sources: Sequence[Source] = SOURCES,
     clock: Callable[[], datetime] = now,
 ) -> CrawlReport:
@@ -76,6 +78,7 @@ def crawl_author(
         retry_failed,
         clock,
         on_progress,
+        traffic,
     )
 
     def deliver(one: Assignment):
@@ -87,7 +90,7 @@ def crawl_author(
         except KeyboardInterrupt:
             run.write()  # what was in flight is asked again by the next run
             raise
-    report = run.report(traffic)
+    report = run.report()
     if threads.stopped:
         return report.model_copy(update={"red": "stopped before the end; run again and it goes on from here"})
     ledger.finish(name.id, fingerprint)
@@ -150,7 +153,8 @@ class _CrawlRun:
     revalidate: bool
     retry_failed: bool
     clock: Callable[[], datetime]
-    on_progress: Callable[[LedgerEntry], None] | None
+    on_progress: Callable[[CrawlReport], None] | None
+    traffic: Traffic
 
     def __post_init__(self) -> None:
         self.started, self.timer = self.clock(), perf_counter()
@@ -277,6 +281,7 @@ class _CrawlRun:
     ) -> None:
         """`stale`: some documents are newer than the validators, which therefore go."""
         self.failed(link, error)
+        logger.warning("{}: {} not read: {} {}", self.author.name, link, error.reason, error.detail)
         kept = prior.model_dump(include={"last_success", "documents", "found_in"}) if prior else {}
         if prior and not stale:
             kept |= {"etag": prior.etag, "last_modified": prior.last_modified}
@@ -298,20 +303,20 @@ class _CrawlRun:
         )  # fmt: skip
         self.unwritten.append(entry)
         if self.on_progress:
-            self.on_progress(entry)
+            self.on_progress(self.report())
 
     def write(self) -> None:
         if self.unwritten:
             self.ledger.record(self.unwritten)
             self.unwritten = []
 
-    def report(self, traffic: Traffic) -> CrawlReport:
+    def report(self) -> CrawlReport:
         done = {name: self.counts[name] for name in ("read", "unchanged", "gone", "failed", "resumed")}
         written = {f"documents_{name}": self.counts[f"documents_{name}"] for name in
                    ("inserted", "updated", "unchanged", "deleted")}  # fmt: skip
         return CrawlReport(
             author=self.author.name, links=sum(done.values()), **done, **written,
-            bodies_downloaded=traffic.bodies, bytes_downloaded=traffic.bytes, skipped=dict(self.skipped),
+            bodies_downloaded=self.traffic.bodies, bytes_downloaded=self.traffic.bytes, skipped=dict(self.skipped),
             by_source=dict(self.by_source), failures=tuple(self.failures), started_at=self.started,
             seconds=perf_counter() - self.timer,
         )  # fmt: skip

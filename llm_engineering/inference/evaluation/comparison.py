@@ -1,14 +1,9 @@
 """Whether retrieval got worse since the last run that was accepted."""
 
-from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
 from llm_engineering.inference.evaluation.report import RetrievalReport
 
 JUDGED = "mrr@10"
-
-
-class RetrievalGotWorse(LLMTwinError):
-    """The measured quality fell by more than the tolerance; trying again will not help, another setting may."""
 
 
 class Comparison(Noun):
@@ -35,8 +30,3 @@ def compare(now: RetrievalReport, accepted: RetrievalReport | None, *, tolerance
     if (ours.value if same else ours.high) < floor:
         return Comparison(red=f"retrieval got worse: {note}; tolerance {tolerance:g}", note=note)
     return Comparison(note=note)
-
-
-def raise_if_worse(comparison: Comparison) -> None:
-    if comparison.red:
-        raise RetrievalGotWorse(comparison.red)

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
@@ -195,7 +195,7 @@ def _report(golden, searched, embedder, settings, values, config, seconds) -> Re
         best_gain=gain,
         configured=CONFIGURED,
         seconds=seconds,
-        at=datetime.now(UTC),
+        started_at=datetime.now(UTC) - timedelta(seconds=seconds),
     )
 
 
