@@ -5,10 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
+from passages import fill, passage
 from tiny_embedder import make_tiny_embedder
+from vector_stores import STORES, opened_store
 
 from llm_engineering.bootstrap import build_embedder
-from llm_engineering.domain.errors import ConfigError
+from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
+from llm_engineering.domain.errors import ConfigError, EmbeddingMismatch
+from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.model_revision import FileHashes, model_revision
 from llm_engineering.settings import Settings
@@ -145,6 +149,28 @@ def test_a_model_retrained_in_its_folder_has_another_spec(tmp_path):
     assert first == again
     assert retrained != first
     assert retrained.model_copy(update={"revision": first.revision}) == first
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+@pytest.mark.parametrize("kind", STORES)
+def test_an_index_does_not_answer_the_model_that_was_retrained_since(tmp_path, kind):
+    folder = make_tiny_embedder(tmp_path / "model")
+    before = SentenceTransformerEmbedder(str(folder))
+    with opened_store(kind, tmp_path) as store:
+        vectors, spec = before.embed(["a passage"]), IndexSpec(embedding=before.spec)
+        fill(store, [EmbeddedChunk(passage(0), vectors[0])], spec=spec)
+        make_tiny_embedder(folder, seed=2)
+        after = SentenceTransformerEmbedder(str(folder))
+        retrained = IndexSpec(embedding=after.spec)
+        with pytest.raises(EmbeddingMismatch, match=r"revision .* revision .*--rebuild"):
+            store.reader(retrained).search(vector=list(after.embed(["a"])[0]), limit=1)
+        with pytest.raises(EmbeddingMismatch, match="--rebuild"), store.writer(retrained):
+            pass
+        with pytest.raises(EmbeddingMismatch, match=r"revision .* revision .*--rebuild"):
+            open_index(store, embedder=after)
+        assert open_index(store, embedder=before).count() == 1
+        fill(store, [EmbeddedChunk(passage(0), after.embed(["a passage"])[0])], spec=retrained, rebuild=True)
+        assert open_index(store, embedder=after).count() == 1
 
 
 def test_weights_that_change_before_they_are_loaded_are_refused(tmp_path):
