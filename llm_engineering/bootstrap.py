@@ -1,6 +1,6 @@
 """The one place that knows which adapter stands behind which port."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -234,7 +234,7 @@ class Platform:
         return build_feedback(self.settings)
 
     @contextmanager
-    def fetch_context(self, config: EtlConfig) -> Iterator[FetchContext]:
+    def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:
         """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
         fetcher = build_fetcher(config.fetch)
         opened: list[Browser] = []
@@ -277,7 +277,7 @@ class Platform:
 
 
 @contextmanager
-def open_platform(settings: Settings | None = None) -> Iterator[Platform]:
+def open_platform(settings: Settings | None = None) -> Generator[Platform]:
     platform = Platform(settings or load_settings())
     try:
         yield platform
