@@ -77,7 +77,7 @@ def answer_and_show(
             embedder=platform.embedder,
             reader=reader,
             model=platform.language_model,
-            reranker=build_reranker(config.retrieval, platform.embedder),
+            reranker=build_reranker(platform.settings, config.retrieval, platform.embedder),
             config=config,
             trace=platform.tracer.start("ask"),
         )

@@ -102,10 +102,15 @@ def freshness(settings: Settings) -> str:
             info = reader.info()
         if info is None:
             return "nothing to compare yet"
-        if info.spec.embedding != twin.embedder.spec:
+        built, configured = info.spec.embedding, twin.embedder.spec
+        if not configured.can_read(built):
             raise CheckFailed(
-                f"the index was made with {info.spec.embedding.model_id}, the embedder is {settings.embedder}",
+                f"the index was made with {built}, the embedder is {configured}",
                 "poe run-features --rebuild, or set TWIN_EMBEDDER back",
+            )
+        if built.revision is None:
+            raise CheckFailed(
+                "the index does not say which revision of its embedder made it", "poe run-features --rebuild once"
             )
         try:
             waiting = sum(1 for _ in twin.warehouse.changes(info.token))

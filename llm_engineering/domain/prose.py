@@ -64,11 +64,12 @@ def content_words(text: str) -> Iterator[Word]:
         word = match.group().lower()
         word = re.split("[’']", word)[0] if word.isascii() or "’" in word else word
         if word and word not in _STOPWORDS and (len(word) > 1 or not word.isascii() or word.isdigit()):
-            yield Word(_stem(word), match.start(), match.end())
+            yield Word(stem(word), match.start(), match.end())
 
 
 @lru_cache(maxsize=100_000)
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """Of an English word in lower case (Snowball); others stay as they are, mostly."""
     return _stemmer().stem_word(word)
 
 

@@ -42,7 +42,7 @@ class AnswerService:
         try:
             embedder = self._platform.embedder
             embedder.embed(["loaded before the first question"])
-            self._reranker = build_reranker(self._config.retrieval, embedder)
+            self._reranker = build_reranker(self._platform.settings, self._config.retrieval, embedder)
             if self._reranker is not None:
                 self._reranker.scores("loaded", ["before the first question"])
             self._reader = _FollowingReader(lambda: open_index(self._platform.vectors, embedder=embedder))

@@ -49,14 +49,15 @@ class FoundPassages(NamedTuple):
 def open_index(vectors: VectorStore, *, embedder: Embedder) -> VectorReader:
     """A reader of what is published, which `embedder` may ask.
 
-    Raises EmbeddingMismatch when another embedder built it, LLMTwinError when nothing is published yet.
+    Raises EmbeddingMismatch when another embedder built it, or the same one before it was retrained, LLMTwinError when
+    nothing is published yet. An index that does not say the revision of its embedder is read, with a warning.
     """
     probe = vectors.reader()
     info = probe.info()
     probe.close()
     if info is None:
         raise LLMTwinError("nothing is indexed yet: run `poe run-etl`, then `poe run-features`")
-    if info.spec.embedding != embedder.spec:
+    if not embedder.spec.can_read(info.spec.embedding):
         raise EmbeddingMismatch(
             f"the index was built with {info.spec.embedding}, and you ask with {embedder.spec}: "
             "set TWIN_EMBEDDER to the first, or run `poe run-features --rebuild` to build it with the second"
