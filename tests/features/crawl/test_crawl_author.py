@@ -16,7 +16,7 @@ from llm_engineering.domain.ledger import Outcome, Reason
 from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.config import AuthorConfig
 from llm_engineering.features.crawl.run import crawl_author
-from llm_engineering.features.crawl.threads import AHEAD
+from llm_engineering.features.crawl.threads import QUEUED_PER_READER
 from llm_engineering.features.sources import SOURCES, Page, Skipped, Source
 
 ANN = Author(name="Ann").id
@@ -368,7 +368,7 @@ def test_the_finder_never_runs_far_ahead_of_the_readers(crawl):
     source = Source(name="plain", kind=Kind.ARTICLE, crawl=tiny, owns=lambda link: True, discover=many)
     report = crawl({"plain": "x"}, sources=(source,), concurrency=2, on_progress=done.append)
     assert report.read == 600
-    assert max(furthest) <= 2 * AHEAD + 2 * 2 + 2  # unread, undelivered, and the one in hand
+    assert max(furthest) <= 2 * QUEUED_PER_READER + 2 * 2 + 2  # unread, undelivered, and the one in hand
 
 
 @pytest.mark.parametrize(
