@@ -130,7 +130,7 @@ class CrawlCoordinator:
             kept = Validators(prior.etag, prior.last_modified) if prior else NO_VALIDATORS
             success(Outcome.UNCHANGED, documents=prior.documents if prior else 0, validators=kept)
         elif error is None:
-            removed = self.remove_documents(task, keep=progress.ids) if task.source.whole else 0
+            removed = self.remove_documents(task, keep=progress.ids) if task.source.complete else 0
             changed = progress.counts["inserted"] or progress.counts["updated"] or removed
             validators = Validators(delivery.etag, delivery.last_modified)
             outcome = Outcome.READ if changed else Outcome.UNCHANGED

@@ -139,7 +139,7 @@ def _expand_lines(
         for item in _expand_line(spec, context, sources):
             if isinstance(item, ListRead) and LIMIT not in spec.options:
                 source = source_named(item.source, sources)
-                if not source.forgets:
+                if not source.latest_only:
                     read_whole[item.link] = source, spec.options
             yield item
     if read_whole:

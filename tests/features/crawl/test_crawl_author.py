@@ -314,7 +314,7 @@ def test_a_page_its_list_no_longer_names_is_still_followed(crawl, stores, site):
     assert entry(stores, "/c").found_in == f"plain:{site.url('/list')}"
 
 
-@pytest.mark.parametrize("why", ["limit", "forgets", "no list", "list unread"])
+@pytest.mark.parametrize("why", ["limit", "latest only", "no list", "list unread"])
 def test_old_links_are_left_alone_where_a_list_says_nothing_about_them(crawl, stores, site, why):
     site.page("/a", "a")
     site.page("/b", "b")
@@ -326,8 +326,8 @@ def test_old_links_are_left_alone_where_a_list_says_nothing_about_them(crawl, st
     match why:
         case "limit":
             line = {"plain": {"address": site.url("/list"), "limit": 5}}
-        case "forgets":
-            source = replace(PLAIN, forgets=True)
+        case "latest only":
+            source = replace(PLAIN, latest_only=True)
         case "no list":
             line = site.url("/a")
         case "list unread":
@@ -420,7 +420,7 @@ def shelf():
                 )
 
     one = Shelf()
-    one.source = Source(name="shelf", kind=Kind.ARTICLE, crawl=one.crawl, owns=lambda link: True, whole=True)
+    one.source = Source(name="shelf", kind=Kind.ARTICLE, crawl=one.crawl, owns=lambda link: True, complete=True)
     return one
 
 
@@ -440,7 +440,7 @@ def test_of_two_documents_with_one_link_the_first_counts(crawl, stores, shelf):
         for body in ("first", "second"):
             yield Page(url="https://example.com/x", link="https://example.com/x", body=body)
 
-    source = Source(name="twice", kind=Kind.ARTICLE, crawl=twice, owns=lambda link: True, whole=True)
+    source = Source(name="twice", kind=Kind.ARTICLE, crawl=twice, owns=lambda link: True, complete=True)
     report = crawl("https://example.com/shelf", sources=(source,))
     assert report.skipped == {"same link again": 1}
     assert bodies(stores) == ["first"]
