@@ -37,11 +37,12 @@ _AFTER_BY = (
 _NOUNS = {
     Kind.ARTICLE: r"articles|essays|blog\s+articles",
     Kind.POST: r"posts",
-    Kind.REPOSITORY: r"repositories|repos|codebases?|source\s+code|github\s+code",
+    Kind.REPOSITORY: r"repositories|repos|codebases?|source\s+code",
 }
-_MODIFIER = (
-    r"(?:\s+(?:the|my|his|her|their|your|our|these|those|all|any|of|recent|latest|newest|older|old|published|social|"
-    r"linkedin|medium|github|substack|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?))"
+_NEWNESS = r"recent|latest|newest|older|old"
+_DETERMINER = (
+    rf"the|my|his|her|their|your|our|these|those|all|any|of|{_NEWNESS}|published|social"
+    r"|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?"
 )
 _WRITTEN = re.compile(
     rf"\b(?:{SAYING}|articles?|posts?|essays?|repos?|repositor(?:y|ies)|code|anything|something|everything|stuff|shared|"
@@ -72,7 +73,7 @@ def find_filters(question: str, facets: Facets, today: date) -> Iterator[FoundFi
     if authors := find_authors(undated, facets.authors):
         names = ", ".join(facets.authors[one] for one in sorted(authors))
         yield _filter("author", "author_id", sorted(authors), names, authors.values())
-    if kinds := find_kinds(undated):
+    if kinds := find_kinds(undated, facets.sources):
         yield _filter("kind", "kind", list(kinds), " and ".join(kind.value for kind in kinds), kinds.values())
     if sources := find_sources(undated, facets):
         yield _filter("source", "source", list(sources), ", ".join(sources), sources.values())
@@ -189,23 +190,29 @@ def _plain(word: str) -> str:
 # --- kinds and sources --------------------------------------------------------------------------------------
 
 
-def find_kinds(question: str) -> dict[Kind, list[Span]]:
-    """Kinds the question asks to look in, and where it does: "in his posts", "which articles …", "articles by Ann"."""
-    if spans := _looked_in(r"blog\s+posts", question):
+def find_kinds(question: str, sources: Iterable[str] = ()) -> dict[Kind, list[Span]]:
+    """Kinds the question asks to look in, and where it does: "in his posts", "which articles …", "articles by Ann".
+
+    `sources` are those of the index; their names may stand before what is looked in ("in her linkedin posts").
+    """
+    names = "|".join(map(_name_pattern, sources)) or "(?!)"
+    nouns_of = _NOUNS | {Kind.REPOSITORY: rf"{_NOUNS[Kind.REPOSITORY]}|(?:{names})\s+code"}
+    if spans := _looked_in(r"blog\s+posts", question, names):
         return {Kind.ARTICLE: spans, Kind.POST: []}
-    found = {kind: spans for kind, nouns in _NOUNS.items() if (spans := _looked_in(nouns, question))}
+    found = {kind: spans for kind, nouns in nouns_of.items() if (spans := _looked_in(nouns, question, names))}
     in_code = r"\bin\s+(?:his|her|their|your|my|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?)\s+code\b"
     if Kind.REPOSITORY not in found and (match := re.search(in_code, question, re.IGNORECASE)):
         found[Kind.REPOSITORY] = [match.span()]
     return found
 
 
-def _looked_in(nouns: str, question: str) -> list[Span]:
+def _looked_in(nouns: str, question: str, source_names: str) -> list[Span]:
+    modifier = rf"(?:\s+(?:{_DETERMINER}|{source_names}))"
     places = (
-        rf"\b(?:in|from|across|among|search|through|only){_MODIFIER}{{1,4}}\s+(?:{nouns})\b",
-        rf"^\W*(?:which|what|show(?:\s+me)?|find(?:\s+me)?|list|any|give\s+me|are\s+there(?:\s+any)?){_MODIFIER}{{0,3}}\s+(?:{nouns})\b",
+        rf"\b(?:in|from|across|among|search|through|only){modifier}{{1,4}}\s+(?:{nouns})\b",
+        rf"^\W*(?:which|what|show(?:\s+me)?|find(?:\s+me)?|list|any|give\s+me|are\s+there(?:\s+any)?){modifier}{{0,3}}\s+(?:{nouns})\b",
         rf"\b(?:{nouns})\s+(?:(?:written|published)\s+)?by\s+",
-        rf"(?<=[^\W\d_])['’]s?\s+(?:(?:recent|latest|newest|old|older|linkedin|medium|github|substack)\s+)?(?:{nouns})\b",
+        rf"(?<=[^\W\d_])['’]s?\s+(?:(?:{_NEWNESS}|{source_names})\s+)?(?:{nouns})\b",
         rf"\b(?:in|from|search|only)\s+(?:{nouns})\s+(?:by|from|published|written|only)\b",
         rf"\b(?:{nouns})\s+only\b",
     )
@@ -216,7 +223,7 @@ def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
     """Sources of the index that the question names as the place where something was written, and where it does."""
     found: dict[str, list[Span]] = {}
     for source in sorted(facets.sources):
-        name = r"[\s_-]?".join(map(re.escape, re.split(r"[_-]", source)))
+        name = _name_pattern(source)
         place = rf"\b(?:on|from|in|via)(?:\s+(?:the|his|her|their|my|your))?\s+{name}\b"
         named = rf"{place}(?!\s+(?:actions?|copilot|pages|api|app|token)\b)"
         for match in re.finditer(named, question, re.IGNORECASE):
@@ -227,3 +234,7 @@ def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
         if (match := re.search(things, question, re.IGNORECASE)) and not _HOW_TO.search(question):
             found.setdefault(source, []).append(match.span())
     return found
+
+
+def _name_pattern(source: str) -> str:
+    return r"[\s_-]?".join(map(re.escape, re.split(r"[_-]", source)))
