@@ -31,7 +31,7 @@ from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from llm_engineering.infrastructure.fetchers.politeness import Turns
+    from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 
 
 def build_warehouse(url: str) -> tuple[Warehouse, Ledger]:
@@ -162,15 +162,15 @@ def build_feedback(settings: Settings) -> FeedbackBook:
 def build_fetcher(config: FetchConfig) -> Fetcher:
     from llm_engineering.infrastructure.fetchers.http import HttpFetcher
 
-    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), turns=_turns(config.per_host))
+    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), rate_limiter=_rate_limiter(config.per_host))
 
 
 @cache
-def _turns(per_host: int) -> "Turns":
+def _rate_limiter(per_host: int) -> "HostRateLimiter":
     """One for the whole process: the authors' steps run side by side, and may all ask one host."""
-    from llm_engineering.infrastructure.fetchers.politeness import Turns
+    from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 
-    return Turns(per_host=per_host)
+    return HostRateLimiter(per_host=per_host)
 
 
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:

@@ -14,7 +14,7 @@ from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome, Reason
 from llm_engineering.domain.ports import Ledger
-from llm_engineering.features.crawl.run import OURS, REST
+from llm_engineering.features.crawl.coordinator import FIXABLE_HERE, RETRY_DEAD_AFTER
 
 SHOWN = 200  # rows of the table; --json has all
 LOST = (Outcome.FAILED, Outcome.DEAD)
@@ -93,7 +93,7 @@ def dead_letters(ledger: Ledger, author_id: str | None = None) -> Iterator[Ledge
 def advice(entry: LedgerEntry) -> str:
     if entry.reason is None:
         return ""
-    again = "" if entry.outcome == Outcome.FAILED or entry.reason in OURS else "; then --retry-failed"
+    again = "" if entry.outcome == Outcome.FAILED or entry.reason in FIXABLE_HERE else "; then --retry-failed"
     return ADVICE[entry.reason] + again
 
 
@@ -142,9 +142,8 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
         console.print("No dead letters.")
         return
     console.print(f"\n[bold]Dead letters: {lost}[/]")
-    console.print(
-        f"Every run asks `failed` ones again; `dead` ones --retry-failed does, or a run {REST.days} days later."
-    )
+    days = RETRY_DEAD_AFTER.days
+    console.print(f"Every run asks `failed` ones again; `dead` ones --retry-failed does, or a run {days} days later.")
     for _, entry in zip(range(SHOWN), letters, strict=False):
         why = f"{entry.reason}: {entry.detail}" if entry.detail else str(entry.reason)
         console.print(f"\n[bold]{escape(entry.link)}[/]", soft_wrap=True)

@@ -65,5 +65,5 @@ class Source:
     canonical: Callable[[str], str] = field(default=lambda link: link)
     link_of: Callable[[str, Mapping[str, JsonValue]], str] | None = None
     options: tuple[str, ...] = ()  # what a config line may say besides its address
-    forgets: bool = False  # its lists hold the latest only: what they no longer name is not asked again
-    whole: bool = False  # crawl yields all there is: a document it no longer yields was removed
+    latest_only: bool = False  # its lists hold the latest only: what they no longer name is not asked again
+    complete: bool = False  # crawl yields all there is: a document it no longer yields was removed

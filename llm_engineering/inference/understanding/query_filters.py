@@ -7,7 +7,7 @@ counts only as a whole, or where the words around it say that a person is meant 
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from itertools import chain
 from typing import NamedTuple, TypeVar
@@ -39,11 +39,12 @@ _AFTER_AUTHOR = (
 _NOUNS = {
     Kind.ARTICLE: r"articles|essays|blog\s+articles",
     Kind.POST: r"posts",
-    Kind.REPOSITORY: r"repositories|repos|codebases?|source\s+code|github\s+code",
+    Kind.REPOSITORY: r"repositories|repos|codebases?|source\s+code",
 }
-_MODIFIER = (
-    r"(?:\s+(?:the|my|his|her|their|your|our|these|those|all|any|of|recent|latest|newest|older|old|published|social|"
-    r"linkedin|medium|github|substack|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?))"
+_NEWNESS = r"recent|latest|newest|older|old"
+_DETERMINER = (
+    rf"the|my|his|her|their|your|our|these|those|all|any|of|{_NEWNESS}|published|social"
+    r"|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?"
 )
 _SPEAKS_OF_WRITING = re.compile(
     rf"\b(?:{SAYING}|articles?|posts?|essays?|repos?|repositor(?:y|ies)|code|anything|something|everything|stuff|shared|"
@@ -89,7 +90,7 @@ def find_filters(question: str, facets: Facets, today: date) -> Iterator[FoundFi
         names = ", ".join(facets.authors[one] for one in sorted(authors))
         where = Where(author_id=_one_or_all(sorted(authors)))
         yield FoundFilter("author", where, names, tuple(chain.from_iterable(authors.values())))
-    if kinds := find_kinds(undated):
+    if kinds := find_kinds(undated, facets.sources):
         where = Where(kind=_one_or_all(list(kinds)))
         yield FoundFilter("kind", where, " and ".join(kinds), tuple(chain.from_iterable(kinds.values())))
     if sources := find_sources(undated, facets):
@@ -211,23 +212,29 @@ def _fold(word: str) -> str:
 # --- kinds and sources --------------------------------------------------------------------------------------
 
 
-def find_kinds(question: str) -> dict[Kind, list[Span]]:
-    """Kinds the question asks to look in, and where it does: "in his posts", "which articles …", "articles by Ann"."""
-    if spans := _scope_spans(r"blog\s+posts", question):
+def find_kinds(question: str, sources: Iterable[str] = ()) -> dict[Kind, list[Span]]:
+    """Kinds the question asks to look in, and where it does: "in his posts", "which articles …", "articles by Ann".
+
+    `sources` are those of the index; their names may stand before what is looked in ("in her linkedin posts").
+    """
+    names = "|".join(map(_name_pattern, sources)) or "(?!)"
+    nouns_of = _NOUNS | {Kind.REPOSITORY: rf"{_NOUNS[Kind.REPOSITORY]}|(?:{names})\s+code"}
+    if spans := _scope_spans(r"blog\s+posts", question, names):
         return {Kind.ARTICLE: spans, Kind.POST: []}
-    found = {kind: spans for kind, nouns in _NOUNS.items() if (spans := _scope_spans(nouns, question))}
+    found = {kind: spans for kind, nouns in nouns_of.items() if (spans := _scope_spans(nouns, question, names))}
     in_code = r"\bin\s+(?:his|her|their|your|my|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?)\s+code\b"
     if Kind.REPOSITORY not in found and (match := re.search(in_code, question, re.IGNORECASE)):
         found[Kind.REPOSITORY] = [match.span()]
     return found
 
 
-def _scope_spans(nouns: str, question: str) -> list[Span]:
+def _scope_spans(nouns: str, question: str, source_names: str) -> list[Span]:
+    modifier = rf"(?:\s+(?:{_DETERMINER}|{source_names}))"
     places = (
-        rf"\b(?:in|from|across|among|search|through|only){_MODIFIER}{{1,4}}\s+(?:{nouns})\b",
-        rf"^\W*(?:which|what|show(?:\s+me)?|find(?:\s+me)?|list|any|give\s+me|are\s+there(?:\s+any)?){_MODIFIER}{{0,3}}\s+(?:{nouns})\b",
+        rf"\b(?:in|from|across|among|search|through|only){modifier}{{1,4}}\s+(?:{nouns})\b",
+        rf"^\W*(?:which|what|show(?:\s+me)?|find(?:\s+me)?|list|any|give\s+me|are\s+there(?:\s+any)?){modifier}{{0,3}}\s+(?:{nouns})\b",
         rf"\b(?:{nouns})\s+(?:(?:written|published)\s+)?by\s+",
-        rf"(?<=[^\W\d_])['’]s?\s+(?:(?:recent|latest|newest|old|older|linkedin|medium|github|substack)\s+)?(?:{nouns})\b",
+        rf"(?<=[^\W\d_])['’]s?\s+(?:(?:{_NEWNESS}|{source_names})\s+)?(?:{nouns})\b",
         rf"\b(?:in|from|search|only)\s+(?:{nouns})\s+(?:by|from|published|written|only)\b",
         rf"\b(?:{nouns})\s+only\b",
     )
@@ -238,7 +245,7 @@ def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
     """Sources of the index that the question names as the place where something was written, and where it does."""
     found: dict[str, list[Span]] = {}
     for source in sorted(facets.sources):
-        name = r"[\s_-]?".join(map(re.escape, re.split(r"[_-]", source)))
+        name = _name_pattern(source)
         place = rf"\b(?:on|from|in|via)(?:\s+(?:the|his|her|their|my|your))?\s+{name}\b"
         named = rf"{place}(?!\s+(?:actions?|copilot|pages|api|app|token)\b)"
         for match in re.finditer(named, question, re.IGNORECASE):
@@ -249,3 +256,7 @@ def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
         if (match := re.search(things, question, re.IGNORECASE)) and not _HOW_TO.search(question):
             found.setdefault(source, []).append(match.span())
     return found
+
+
+def _name_pattern(source: str) -> str:
+    return r"[\s_-]?".join(map(re.escape, re.split(r"[_-]", source)))

@@ -154,6 +154,13 @@ def test_a_source_is_recognised(text, source):
     assert ask(text).where.source == source
 
 
+def test_a_new_source_is_recognised_as_soon_as_the_index_holds_it():
+    text = "What does it say in the Hashnode posts about agents?"
+    assert ask(text).where is None
+    found = ask(text, facets=FACETS.model_copy(update={"sources": {"hashnode": 5}})).where
+    assert (found.kind, found.source) == (Kind.POST, "hashnode")
+
+
 @pytest.mark.parametrize(
     "text",
     [
