@@ -55,12 +55,12 @@ def test_the_same_passage_of_another_document_has_another_id():
 
 
 def test_what_the_document_says_goes_before_what_its_body_says():
-    said, found = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    stated, found = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
     cleaned = Cleaned("words", title="from the body", published_at=found)
     [bare] = cut(document(body=BODY), cleaned)
-    [given] = cut(document(title="given", published_at=said), cleaned)
+    [given] = cut(document(title="given", published_at=stated), cleaned)
     assert (bare.title, bare.published_at) == ("from the body", found)
-    assert (given.title, given.published_at) == ("given", said)
+    assert (given.title, given.published_at) == ("given", stated)
 
 
 def test_what_no_store_keeps_is_replaced_one_for_one():
