@@ -122,7 +122,7 @@ def test_an_id_that_is_not_there_is_said(tracer):
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [("jsonl", "poe serve"), ("off", "TWIN_TRACING=off"), ("opik", "They go to Opik (opik.example/api)")],
+    [("jsonl", "poe serve"), ("off", "TWIN_TRACING=off"), ("opik", "They go to Opik (https://opik.example/api)")],
 )
 def test_where_traces_are_is_said_when_there_are_none(monkeypatch, setting, words):
     monkeypatch.setenv("TWIN_TRACING", setting)
