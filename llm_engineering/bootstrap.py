@@ -1,6 +1,6 @@
 """The one place that knows which adapter stands behind which port."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -21,6 +21,7 @@ from llm_engineering.domain.ports import (
     Registry,
     Repositories,
     Reranker,
+    TokenEmbedder,
     Tracer,
     VectorStore,
     Warehouse,
@@ -30,7 +31,7 @@ from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from llm_engineering.infrastructure.fetchers.politeness import Turns
+    from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 
 
 def build_warehouse(url: str) -> tuple[Warehouse, Ledger]:
@@ -62,7 +63,7 @@ def build_vector_store(settings: Settings) -> VectorStore:
     raise _unknown_scheme("TWIN_VECTORS", url, "edge:///FOLDER or http://HOST:6333")
 
 
-def build_embedder(settings: Settings) -> Embedder:
+def build_embedder(settings: Settings) -> TokenEmbedder:
     from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 
     name, _, size = settings.embedder.partition(":")
@@ -70,7 +71,11 @@ def build_embedder(settings: Settings) -> Embedder:
         if size and not size.isdigit():
             raise ConfigError(f"TWIN_EMBEDDER={settings.embedder}: write hashing or hashing:SIZE, as hashing:256")
         return HashingEmbedder(int(size or 256))
-    return SentenceTransformerEmbedder(settings.embedder, precision=settings.embedder_precision)
+    return SentenceTransformerEmbedder(
+        settings.embedder,
+        precision=settings.embedder_precision,
+        revision_cache=settings.home / "cache" / "model-revisions.json",
+    )
 
 
 def build_language_model(settings: Settings, embedder: Embedder) -> LanguageModel:
@@ -112,8 +117,13 @@ def build_registry() -> Registry:
     return ZenMLRegistry()
 
 
-def build_reranker(config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None) -> Reranker | None:
-    """`remember` is for how many passages late interaction keeps what it read of them; None: as it says itself."""
+def build_reranker(
+    settings: Settings, config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None
+) -> Reranker | None:
+    """None when the config wants none. `settings` hold the key of one that is asked over the network.
+
+    `remember` is for how many passages late interaction keeps what it read of them; None: as it says itself.
+    """
     match config.rerank:
         case "maxsim":
             from llm_engineering.infrastructure.rerankers import REMEMBERED, MaxSimReranker
@@ -152,15 +162,15 @@ def build_feedback(settings: Settings) -> FeedbackBook:
 def build_fetcher(config: FetchConfig) -> Fetcher:
     from llm_engineering.infrastructure.fetchers.http import HttpFetcher
 
-    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), turns=_turns(config.per_host))
+    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), rate_limiter=_rate_limiter(config.per_host))
 
 
 @cache
-def _turns(per_host: int) -> "Turns":
+def _rate_limiter(per_host: int) -> "HostRateLimiter":
     """One for the whole process: the authors' steps run side by side, and may all ask one host."""
-    from llm_engineering.infrastructure.fetchers.politeness import Turns
+    from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 
-    return Turns(per_host=per_host)
+    return HostRateLimiter(per_host=per_host)
 
 
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:
@@ -213,7 +223,7 @@ class Platform:
         return build_vector_store(self.settings)
 
     @cached_property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> TokenEmbedder:
         return build_embedder(self.settings)
 
     @cached_property
@@ -250,7 +260,7 @@ class Platform:
         )
 
     @contextmanager
-    def fetch_context(self, config: EtlConfig) -> Iterator[FetchContext]:
+    def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:
         """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
         fetcher = build_fetcher(config.fetch)
         opened: list[Browser] = []
@@ -293,7 +303,7 @@ class Platform:
 
 
 @contextmanager
-def open_platform(settings: Settings | None = None) -> Iterator[Platform]:
+def open_platform(settings: Settings | None = None) -> Generator[Platform]:
     platform = Platform(settings or load_settings())
     try:
         yield platform

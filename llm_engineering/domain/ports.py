@@ -5,15 +5,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.documents import Document
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.errors import StoreCorrupt
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.models import ModelVersion, Stage
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.prompts import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # --- personal data -----------------------------------------------------------------------------------------
 
@@ -55,11 +60,13 @@ class Restored(NamedTuple):
 
 
 class Change(NamedTuple):
-    """`document` is None when it was deleted. `token` means: everything up to and including this is done."""
+    """`document` is None when it was deleted, or when it is damaged: then `error` says so. `token` means: everything
+    up to and including this is done."""
 
     document_id: str
     document: Document | None
     token: str
+    error: StoreCorrupt | None = None
 
 
 class Warehouse(PersonalData, Protocol):
@@ -84,7 +91,8 @@ class Warehouse(PersonalData, Protocol):
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """What happened after `since` (None: from the beginning), each document's latest state at least once, until
-        caught up. Raises TokenExpired when the feed no longer reaches back that far."""
+        caught up. A damaged document does not end it (see `Change.error`). Raises TokenExpired when the feed no longer
+        reaches back that far."""
 
     def authors(self) -> dict[str, int]:
         """name -> how many documents, by name."""
@@ -99,7 +107,7 @@ class Warehouse(PersonalData, Protocol):
 
 
 class Ledger(PersonalData, Protocol):
-    """Keeps one record per link: its last outcome and why."""
+    """Keeps one record per link: its last outcome and why; and one per document that could not be indexed."""
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Upsert by link."""
@@ -115,6 +123,15 @@ class Ledger(PersonalData, Protocol):
         """When the unfinished run of this author with this fingerprint began; now, if there is none."""
 
     def finish(self, author_id: str, fingerprint: str) -> None: ...
+
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        """Upsert by document."""
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        """Forget them: these documents are indexed now, or deleted."""
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        """Ordered by document id; streams."""
 
 
 # --- the vector store --------------------------------------------------------------------------------------
@@ -137,7 +154,8 @@ class VectorReader(Protocol):
         self, *, vector: Sequence[float] | None = None, text: str | None = None, where: Where | None = None, limit: int
     ) -> list[Hit]:
         """Nearest first. `vector` searches the dense vectors, `text` BM25; both are fused by the engine (RRF).
-        Raises EmbeddingMismatch if nothing was published with the reader's spec."""
+        Raises EmbeddingMismatch when what is published was built with another spec; an index without a revision is
+        read, and the log says once that it wants a rebuild."""
 
     def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
         """One list of hits per search, in one round trip to the engine. Raises as `search`."""
@@ -185,7 +203,8 @@ class VectorStore(Protocol):
 
     def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> AbstractContextManager[IndexWriter]:
         """Raises StoreLocked while another writer is open, EmbeddingMismatch when the published index has another
-        spec and `rebuild` is False. With `rebuild` it starts empty (token None) beside the live one."""
+        spec, or no revision recorded, and `rebuild` is False. With `rebuild` it starts empty (token None) beside the
+        live one."""
 
     def erase(self, author_id: str) -> int:
         """Remove an author's chunks from everything on disk, unpublished builds too; returns chunks removed."""
@@ -194,23 +213,26 @@ class VectorStore(Protocol):
 class Embedder(Protocol):
     """Turns texts into vectors of one size."""
 
-    spec: EmbeddingSpec
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """With a revision: other weights, another spec."""
 
-    def embed(self, texts: Sequence[str]) -> "Sequence[Sequence[float]]":
-        """(len(texts), spec.size) float32, rows of unit length, in the order given."""
+    def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """(len(texts), spec.size), rows of unit length, in the order given."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as the encoder sees it, without truncation, special tokens included."""
 
 
-# --- answering ---------------------------------------------------------------------------------------------
-
-
-class TokenEmbedder(Protocol):
+class TokenEmbedder(Embedder, Protocol):
     """An embedder that also gives one vector per token, for late interaction (MaxSim)."""
 
-    def embed_tokens(self, texts: Sequence[str]) -> "list[Sequence[Sequence[float]]]":
-        """One (tokens, size) float32 array per text, rows of unit length, special tokens left out."""
+    def embed_tokens(self, texts: Sequence[str]) -> "list[NDArray[np.float32]]":
+        """One (tokens, spec.size) array per text, rows of unit length, without special tokens. Longer texts are cut at
+        `spec.max_tokens`. Raises ConfigError when the model has no vectors of single tokens."""
+
+
+# --- answering ---------------------------------------------------------------------------------------------
 
 
 class Reranker(Protocol):

@@ -14,7 +14,8 @@ from tiny_model import make_tiny_model
 
 from llm_engineering.domain.documents import Author
 from llm_engineering.settings import load_settings
-from tools.doctor import Check, State, diagnose, model
+from tools.diagnosis import Check, State, diagnose
+from tools.doctor import model
 from tools.models import models as command
 
 

@@ -4,11 +4,12 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable, TokenExpired
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
@@ -19,6 +20,7 @@ from llm_engineering.infrastructure.warehouse.rows import (
     Spool,
     Stamp,
     Stored,
+    change_of,
     decode,
     now,
     put,
@@ -176,7 +178,7 @@ class MongoWarehouse:
             yield self._change(waiting, self._token(resume))
 
     def _change(self, record: dict, token: str) -> Change:
-        return Change(record["_id"], self._decode(record), token)
+        return change_of(record["_id"], token, partial(self._decode, record))
 
     def _events(self, resume: dict) -> Iterator[Change]:
         with self._watch(resume) as stream:
@@ -188,7 +190,7 @@ class MongoWarehouse:
                     raise TokenExpired(f"{self._database.where}: the collection was dropped: read everything again")
                 if event is not None:
                     empty, document_id = 0, event["documentKey"]["_id"]
-                    yield Change(document_id, self.get(document_id), self._token(event["_id"]))
+                    yield change_of(document_id, self._token(event["_id"]), partial(self.get, document_id))
                 elif stream.resume_token == before:  # twice the same place: the log is read to its end
                     return
                 else:
@@ -286,6 +288,25 @@ class MongoLedger:
         with self._database.explained():
             self._database.runs.delete_one({"_id": author_id, "fingerprint": fingerprint})
 
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        from pymongo import ReplaceOne
+
+        for chunk in _chunks(failures, PAGE):
+            rows = [{"_id": f.document_id, "author_id": f.author_id, "failure": f.model_dump_json()} for f in chunk]
+            with self._database.explained():
+                self._database.document_failures.bulk_write(
+                    [ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows]
+                )
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        for chunk in _chunks(document_ids, PAGE):
+            with self._database.explained():
+                self._database.document_failures.delete_many({"_id": {"$in": chunk}})
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        for record in _pages(self._database, self._database.document_failures, _where(author_id=author_id), PAGE):
+            yield DocumentFailure.model_validate_json(record["failure"])
+
     def holds(self, subject: DataSubject) -> int:
         with self._database.explained():
             return self._database.ledger.count_documents({"author_id": subject.author_id})
@@ -293,6 +314,7 @@ class MongoLedger:
     def erase(self, subject: DataSubject) -> Erased:
         with self._database.explained():
             self._database.runs.delete_one({"_id": subject.author_id})
+            self._database.document_failures.delete_many({"author_id": subject.author_id})
             return Erased(self._database.ledger.delete_many({"author_id": subject.author_id}).deleted_count, UNREACHED)
 
 

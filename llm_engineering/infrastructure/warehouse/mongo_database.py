@@ -57,6 +57,7 @@ class MongoDatabase:
         self.documents = self._database["documents"]
         self.ledger = self._database["ledger"]
         self.runs = self._database["runs"]
+        self.document_failures = self._database["document_failures"]
         try:
             with self.explained():
                 self._require_replica_set()

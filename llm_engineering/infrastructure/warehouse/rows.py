@@ -11,13 +11,11 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import IO, NamedTuple
 
-from pydantic import ValidationError
-
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import PutResult, Restored
+from llm_engineering.domain.ports import Change, PutResult, Restored
 
 IN_MEMORY = 16 * 2**20  # bytes of one put that are held in memory; the rest waits in a temporary file
 
@@ -94,9 +92,17 @@ def decode(payload: bytes, revision: int, updated_at: str, *, where: str) -> Doc
     try:
         fields = json.loads(payload.decode("utf-8", "surrogatepass"))
         return Document.model_validate({**fields, "revision": revision, "updated_at": updated_at})
-    except (ValueError, TypeError, ValidationError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # a ValidationError is a ValueError
         short = str(error).partition("\n")[0]
         raise StoreCorrupt(f"{where} holds a document that cannot be read ({short}); restore a backup") from error
+
+
+def change_of(document_id: str, token: str, read: Callable[[], Document | None]) -> Change:
+    """One damaged document must not keep the others from whoever follows the change feed."""
+    try:
+        return Change(document_id, read(), token)
+    except StoreCorrupt as error:
+        return Change(document_id, None, token, error)
 
 
 @contextmanager

@@ -4,11 +4,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
@@ -17,6 +18,7 @@ from llm_engineering.infrastructure.warehouse.rows import (
     Spool,
     Stamp,
     Stored,
+    change_of,
     decode,
     now,
     put,
@@ -145,9 +147,8 @@ class SqliteWarehouse:
             for seq, document_id in page:
                 found = self._page("SELECT seq, payload, revision, updated_at FROM documents WHERE id=?", document_id)
                 if found and found[0][0] == seq:
-                    payload, revision, updated_at = found[0][1:]
-                    document = None if payload is None else self._decode(document_id, payload, revision, updated_at)
-                    yield Change(document_id, document, f"{self._file.feed}:{seq}")
+                    read = partial(self._live, document_id, *found[0][1:])
+                    yield change_of(document_id, f"{self._file.feed}:{seq}", read)
             done = page[-1][0]
 
     def _position(self, since: str | None) -> int:
@@ -165,6 +166,10 @@ class SqliteWarehouse:
 
     def _decode(self, document_id: str, payload: bytes, revision: int, updated_at: str) -> Document:
         return decode(payload, revision, updated_at, where=f"{self._file.path}, document {document_id}")
+
+    def _live(self, document_id: str, payload: bytes | None, revision: int, updated_at: str) -> Document | None:
+        """None for a tombstone."""
+        return None if payload is None else self._decode(document_id, payload, revision, updated_at)
 
     def close(self) -> None:
         self._file.close()
@@ -243,6 +248,29 @@ class SqliteLedger:
         with self._file.writing() as connection:
             connection.execute("DELETE FROM runs WHERE author_id=? AND fingerprint=?", (author_id, fingerprint))
 
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        rows = [(one.document_id, one.author_id, one.model_dump_json()) for one in failures]
+        with self._file.writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO document_failures VALUES(?, ?, ?)", rows)
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        rows = [(document_id,) for document_id in document_ids]
+        with self._file.writing() as connection:
+            connection.executemany("DELETE FROM document_failures WHERE document_id=?", rows)
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        condition, values = ("", ()) if author_id is None else (" AND author_id=?", (author_id,))
+        query = (
+            "SELECT document_id, failure FROM document_failures "
+            f"WHERE document_id>?{condition} ORDER BY document_id LIMIT {PAGE}"
+        )
+        last: str | None = ""
+        while last is not None:
+            with self._file.reading() as connection:
+                page = connection.execute(query, (last, *values)).fetchall()
+            yield from (DocumentFailure.model_validate_json(failure) for _, failure in page)
+            last = page[-1][0] if page else None
+
     def holds(self, subject: DataSubject) -> int:
         with self._file.reading() as connection:
             query = "SELECT count(*) FROM ledger WHERE author_id=?"
@@ -252,5 +280,6 @@ class SqliteLedger:
         with self._file.writing() as connection:
             erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (subject.author_id,)).rowcount
             connection.execute("DELETE FROM runs WHERE author_id=?", (subject.author_id,))
+            connection.execute("DELETE FROM document_failures WHERE author_id=?", (subject.author_id,))
         self._file.wipe()
         return Erased(erased)

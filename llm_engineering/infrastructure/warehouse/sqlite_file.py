@@ -32,6 +32,9 @@ SCHEMA = (
     "CREATE TABLE runs(author_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, began_at TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE about(feed TEXT NOT NULL, seq INTEGER NOT NULL)",
 )
+# Came later: made in older files of the same version, too
+DOCUMENT_FAILURES = """CREATE TABLE IF NOT EXISTS document_failures(
+    document_id TEXT PRIMARY KEY, author_id TEXT NOT NULL, failure TEXT NOT NULL) WITHOUT ROWID"""
 
 
 class _Connection(sqlite3.Connection):
@@ -78,6 +81,7 @@ class SqliteFile:
             connection.execute("INSERT INTO about VALUES(?, 0)", (feed_id(),))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute(DOCUMENT_FAILURES)
 
     def _connection(self) -> sqlite3.Connection:
         if self._closed:
