@@ -12,7 +12,7 @@ from llm_engineering.domain.answers import Feedback
 from llm_engineering.domain.errors import StoreUnavailable
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import Erased
-from llm_engineering.infrastructure.json_lines import append_lines, remove_lines
+from llm_engineering.infrastructure.json_lines import append_lines, lock_file, remove_lines
 
 
 class JsonlFeedback:
@@ -20,7 +20,7 @@ class JsonlFeedback:
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
-        self._lock = self._path.with_name(f".{self._path.name}.lock")
+        self._lock = lock_file(self._path.with_name(f".{self._path.name}.lock"))
 
     def add(self, feedback: Feedback) -> None:
         """Durable when it returns. Raises StoreUnavailable that says which file and why."""

@@ -3,16 +3,26 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_engineering.infrastructure.files import replacing
 
-
-def append_lines(path: Path, data: bytes, *, lock: Path, durable: bool = False) -> None:
-    """`data` are whole lines. They stand on lines of their own even after the torn line of a process that died, and
-    a disk that is full takes all of them or none. The file is its owner's alone (0600). Raises OSError."""
+if TYPE_CHECKING:
     from filelock import FileLock
 
-    with FileLock(lock):
+
+def lock_file(path: Path) -> "FileLock":
+    """For one thread of one process at a time. Made before it is needed, because its library cannot be imported any
+    more when the interpreter is ending, and traces are still written then."""
+    from filelock import FileLock
+
+    return FileLock(path)
+
+
+def append_lines(path: Path, data: bytes, *, lock: "FileLock", durable: bool = False) -> None:
+    """`data` are whole lines. They stand on lines of their own even after the torn line of a process that died, and
+    a disk that is full takes all of them or none. The file is its owner's alone (0600). Raises OSError."""
+    with lock:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(handle).st_size
@@ -30,12 +40,10 @@ def append_lines(path: Path, data: bytes, *, lock: Path, durable: bool = False) 
             os.close(handle)
 
 
-def remove_lines(path: Path, unwanted: Callable[[bytes], bool], *, lock: Path) -> None:
+def remove_lines(path: Path, unwanted: Callable[[bytes], bool], *, lock: "FileLock") -> None:
     """Rewrite the file without these lines, or not at all; it goes with its last line. What a removal that was
     killed has left beside it goes too. Raises OSError."""
-    from filelock import FileLock
-
-    with FileLock(lock):
+    with lock:
         for left in path.parent.glob(f".{path.name}.*.part"):
             left.unlink()
         if not path.exists():

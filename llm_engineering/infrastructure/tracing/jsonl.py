@@ -12,7 +12,7 @@ from typing import NamedTuple
 from llm_engineering.domain.errors import StoreUnavailable
 from llm_engineering.domain.personal_data import DataSubject, word_runs
 from llm_engineering.domain.ports import Erased
-from llm_engineering.infrastructure.json_lines import append_lines, remove_lines
+from llm_engineering.infrastructure.json_lines import append_lines, lock_file, remove_lines
 from llm_engineering.infrastructure.tracing.background_writer import BackgroundWriter
 from llm_engineering.infrastructure.tracing.record import Record, TraceRecord
 
@@ -60,7 +60,7 @@ class TraceFiles:
     def __init__(self, folder: Path, *, file_bytes: int = BYTES, files: int = FILES) -> None:
         self.folder = Path(folder)
         self._file_bytes, self._files = file_bytes, files
-        self._lock = self.folder / ".lock"
+        self._lock = lock_file(self.folder / ".lock")
 
     def append(self, records: list[TraceRecord]) -> None:
         data = "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in records).encode()

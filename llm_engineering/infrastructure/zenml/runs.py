@@ -12,6 +12,8 @@ from llm_engineering.domain.text import redacted_url
 from llm_engineering.infrastructure.zenml.connection import connected
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from zenml.client import Client
     from zenml.models import ArtifactVersionResponse, PipelineRunResponse, PipelineSnapshotResponse, StepRunResponse
 
@@ -121,15 +123,30 @@ def _delete_run(client: "Client", run: "PipelineRunResponse") -> None:
 
     for path in _logs(client, run):
         fileio.remove(path)
-    for step in _steps(client, run):
-        for artifact in _artifacts(step):
-            if fileio.exists(artifact.uri):
-                fileio.rmtree(artifact.uri)
-            _remove_empty_folders(artifact.uri)
-            client.zen_store.delete_artifact_version(artifact.id)
+    steps = _steps(client, run)
+    artifacts = [artifact for step in steps for artifact in _artifacts(step)]
+    _delete_metadata(client, [row.id for row in (run, *steps, *artifacts)])
+    for artifact in artifacts:
+        if fileio.exists(artifact.uri):
+            fileio.rmtree(artifact.uri)
+        _remove_empty_folders(artifact.uri)
+        client.zen_store.delete_artifact_version(artifact.id)
     client.zen_store.delete_run(run.id)
     if run.snapshot:
         client.delete_snapshot(run.snapshot.id)
+
+
+def _delete_metadata(client: "Client", rows: "list[UUID]") -> None:
+    """ZenML leaves it behind when it deletes what it was logged for, and has no call of its own to delete it."""
+    from sqlmodel import col, delete, select
+    from zenml.zen_stores.schemas import RunMetadataResourceSchema as Link
+    from zenml.zen_stores.schemas import RunMetadataSchema as Metadata
+    from zenml.zen_stores.sql_zen_store import SqlZenStore
+
+    if isinstance(client.zen_store, SqlZenStore):
+        logged = select(Link.run_metadata_id).where(col(Link.resource_id).in_(rows))
+        with client.zen_store.engine.begin() as connection:
+            connection.execute(delete(Metadata).where(col(Metadata.id).in_(logged)))
 
 
 def _remove_empty_folders(uri: str) -> None:
@@ -147,7 +164,10 @@ def _wipe(client: "Client") -> str:
 
     store = client.zen_store
     if not isinstance(store, SqlZenStore) or store.config.driver != SQLDatabaseDriver.SQLITE:
-        return f"ask the administrator of ZenML at {redacted_url(store.url)} about the backups of its database"
+        return (
+            f"ask the administrator of ZenML at {redacted_url(store.url)} about the backups and free pages of its "
+            "database, and about the metadata of deleted runs, which a server keeps"
+        )
     try:
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM")
