@@ -53,7 +53,8 @@ def _rerankers(platform: Platform, config: RetrievalEvaluationConfig) -> dict[st
     found = {}
     for name in names:
         chosen = config.retrieval.model_copy(update={"rerank": name})
-        if reranker := build_reranker(chosen, platform.embedder, remember=min(config.chunks, MOST_REMEMBERED)):
+        remember = min(config.chunks, MOST_REMEMBERED)
+        if reranker := build_reranker(platform.settings, chosen, platform.embedder, remember=remember):
             reranker.scores("loaded", ["before anything is measured"])
             found[name] = reranker
     return found

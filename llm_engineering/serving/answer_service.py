@@ -12,7 +12,7 @@ from llm_engineering.domain.answers import Answer, Feedback, Question
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import Reranker
-from llm_engineering.inference.answer import answer_stream
+from llm_engineering.inference.answer import AnswerContext, answer_stream
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
 from llm_engineering.inference.understanding.understand import understand
@@ -40,7 +40,7 @@ class AnswerService:
         try:
             embedder = self._platform.embedder
             embedder.embed(["loaded before the first question"])
-            self._reranker = build_reranker(self._config.retrieval, embedder)
+            self._reranker = build_reranker(self._platform.settings, self._config.retrieval, embedder)
             if self._reranker is not None:
                 self._reranker.scores("loaded", ["before the first question"])
             self._reader = ReopeningReader(lambda: open_index(self._platform.vectors, embedder=embedder))
@@ -73,8 +73,7 @@ class AnswerService:
     ) -> Generator[Event]:
         reader, health = self._loaded()
         began = health.now()
-        events = answer_stream(
-            question,
+        context = AnswerContext(
             embedder=self._platform.embedder,
             reader=reader,
             model=health.model,
@@ -83,7 +82,7 @@ class AnswerService:
             trace=self._platform.tracer.start("answer"),
             stop=stop,
         )
-        with closing(events):
+        with closing(answer_stream(question, context)) as events:
             try:
                 for event in events:
                     if isinstance(event, Answer) and event.passages:  # without, the model was not asked

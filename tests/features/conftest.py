@@ -1,10 +1,12 @@
 """Reading pages without a network: a fetcher and a browser that know a few addresses by heart."""
 
+from contextlib import AbstractContextManager
+
 import pytest
 
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import FetchContext, Fetched
+from llm_engineering.domain.ports import Checkout, FetchContext, Fetched
 
 
 class WrittenPages:
@@ -38,6 +40,16 @@ class WrittenPages:
         pass
 
 
+class NoRepositories:
+    """For sources that ask for none."""
+
+    def head(self, url: str, *, branch: str | None = None) -> str:
+        raise SourceError(url, Reason.GIT, "there is no repository", retry=False)
+
+    def checkout(self, url: str, *, branch: str | None = None) -> AbstractContextManager[Checkout]:
+        raise SourceError(url, Reason.GIT, "there is no repository", retry=False)
+
+
 @pytest.fixture
 def web():
     return WrittenPages()
@@ -51,7 +63,7 @@ def rendered():
 
 @pytest.fixture
 def context(web, rendered):
-    return FetchContext(fetch=web, browser=lambda: rendered, repositories=None)
+    return FetchContext(fetch=web, browser=lambda: rendered, repositories=NoRepositories())
 
 
 @pytest.fixture
@@ -59,4 +71,4 @@ def reach_without_browser(web):
     def none():
         raise SourceError("browser", Reason.BROWSER, "no Chromium found", retry=False)
 
-    return FetchContext(fetch=web, browser=none, repositories=None)
+    return FetchContext(fetch=web, browser=none, repositories=NoRepositories())

@@ -19,7 +19,7 @@ from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.models import ModelVersion, Stage
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.infrastructure.registry import open_zenml
+from llm_engineering.infrastructure.zenml.connection import open_zenml
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.server import build_app
 from tools.ask import main as ask

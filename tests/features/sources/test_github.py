@@ -9,9 +9,10 @@ from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext, Fetched
-from llm_engineering.features.reading.repository_files import language_of, licence_of
+from llm_engineering.features.reading.languages import language_of
+from llm_engineering.features.reading.licences import licence_of
 from llm_engineering.features.sources import Page, Skipped, Target
-from llm_engineering.features.sources.github import API, PAGE_SIZE, SOURCE, place_of
+from llm_engineering.features.sources.github import API, PAGE_SIZE, SOURCE, repository_place
 from llm_engineering.infrastructure.fetchers.git import GitRepositories
 
 MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person … The above copyright notice …"
@@ -249,7 +250,7 @@ def test_spellings_of_one_repository_are_one_link(spelling):
     ],
 )
 def test_a_link_says_what_to_clone_and_what_of_it(link, options, place):
-    found = place_of(link, options)
+    found = repository_place(link, options)
     assert (found.clone, found.name, found.branch, found.below) == place
 
 

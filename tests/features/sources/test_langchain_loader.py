@@ -8,7 +8,7 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.features.sources import Target
-from llm_engineering.features.sources.langchain_loader import SOURCE, link_of, place_of
+from llm_engineering.features.sources.langchain_loader import SOURCE, link_of, link_of_source
 
 
 def read(name, **arguments):
@@ -96,4 +96,4 @@ def test_what_a_loader_raises_is_trouble_with_this_link(tmp_path):
     ],
 )
 def test_only_an_address_or_a_file_is_a_place(source, place):
-    assert place_of(source) == place
+    assert link_of_source(source) == place
