@@ -11,9 +11,19 @@ from contextlib import contextmanager
 
 from passages import passage
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, Feedback, ParsedQuestion, Passage, Question, Usage
+from llm_engineering.domain.answers import (
+    Answer,
+    AnswerEvent,
+    Citation,
+    Delta,
+    Feedback,
+    ParsedQuestion,
+    Passage,
+    Question,
+    Usage,
+)
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.serving.api.service import Component, Event, IndexStatus, Readiness, SearchResult
+from llm_engineering.serving.api.service import Component, IndexStatus, Readiness, SearchResult
 
 BREAD = Passage(
     number=1,
@@ -50,7 +60,7 @@ class ScriptedService:
     def models(self) -> tuple[str, ...]:
         return "llm-twin", "scripted"
 
-    def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[Event]:
+    def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[AnswerEvent]:
         self.questions.append(question)
         self.options.append({"max_tokens": max_tokens, "temperature": temperature})
         self.begun.release()

@@ -5,14 +5,14 @@ from collections.abc import Generator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, ParsedQuestion, Passage, Question
+from llm_engineering.domain.answers import Answer, AnswerEvent, Citation, Delta, ParsedQuestion, Passage, Question
 from llm_engineering.domain.chunks import Chunk, Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
 from llm_engineering.serving.api.calls import Calls
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.service import Component, Event, Readiness, SearchResult
+from llm_engineering.serving.api.service import Component, Readiness, SearchResult
 from llm_engineering.serving.api.worker_pool import WorkerPool
 
 TEXTS = (
@@ -105,7 +105,9 @@ class MiniatureService:
     def titles(self, limit: int) -> tuple[str, ...]:
         return TITLES[:limit]
 
-    def answer(self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[Event]:
+    def answer(
+        self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False
+    ) -> Generator[AnswerEvent]:
         if not question.text.strip():
             raise BadQuestion("there is no question")
         self.questions.append(question)
@@ -117,7 +119,7 @@ class MiniatureService:
             if not whole or stop():
                 self.closed.set()
 
-    def _events(self, question: Question, stop) -> Generator[Event]:
+    def _events(self, question: Question, stop) -> Generator[AnswerEvent]:
         understood = ParsedQuestion(queries=(question.text,), notes=("all authors",))
         yield understood
         if self.error and self.early:

@@ -83,6 +83,9 @@ class Delta(Noun):
     text: str
 
 
+AnswerEvent = ParsedQuestion | tuple[Passage, ...] | Delta | Answer  # on the way to an answer, in this order
+
+
 class Feedback(Noun):
     """What a reader thought of an answer."""
 

@@ -22,11 +22,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 from loguru import logger
 
 from llm_engineering.bootstrap import Platform, open_platform
-from llm_engineering.domain.answers import Feedback, Question
+from llm_engineering.domain.answers import AnswerEvent, Feedback, Question
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.serving.answer_service import AnswerService
-from llm_engineering.serving.api.service import Component, Event, NotReady, Readiness, SearchResult
+from llm_engineering.serving.api.service import Component, NotReady, Readiness, SearchResult
 from llm_engineering.serving.log import log_to_stderr
 from llm_engineering.settings import Settings
 
@@ -73,7 +73,7 @@ class AnswerProcesses:
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Generator[Event]:
+    ) -> Generator[AnswerEvent]:
         future = self._submit(_whole_answer, question, max_tokens=max_tokens, temperature=temperature)
         while not wait([future], STOP_POLL).done:
             if stop():
@@ -220,5 +220,5 @@ def _call(method: Callable[Concatenate[AnswerService, P], T], *given: P.args, **
 
 def _whole_answer(
     service: AnswerService, question: Question, *, max_tokens: int | None, temperature: float | None
-) -> list[Event]:
+) -> list[AnswerEvent]:
     return list(service.answer(question, max_tokens=max_tokens, temperature=temperature))

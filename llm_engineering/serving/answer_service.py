@@ -8,7 +8,7 @@ from itertools import islice
 from loguru import logger
 
 from llm_engineering.bootstrap import Platform, build_reranker
-from llm_engineering.domain.answers import Answer, Feedback, Question
+from llm_engineering.domain.answers import Answer, AnswerEvent, Feedback, Question
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import Reranker
@@ -17,7 +17,7 @@ from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
 from llm_engineering.inference.understanding.understand import understand
 from llm_engineering.serving.api.errors import api_error_of
-from llm_engineering.serving.api.service import Component, Event, IndexStatus, NotReady, Readiness, SearchResult
+from llm_engineering.serving.api.service import Component, IndexStatus, NotReady, Readiness, SearchResult
 from llm_engineering.serving.chat.filters import example_titles
 from llm_engineering.serving.model_health import ModelHealth
 from llm_engineering.serving.reopening_reader import ReopeningReader
@@ -70,7 +70,7 @@ class AnswerService:
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Generator[Event]:
+    ) -> Generator[AnswerEvent]:
         reader, health = self._loaded()
         began = health.now()
         context = AnswerContext(

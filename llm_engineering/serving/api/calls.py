@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from loguru import logger
 
-from llm_engineering.domain.answers import Answer, Question
+from llm_engineering.domain.answers import Answer, AnswerEvent, Question
 from llm_engineering.domain.noun import Noun
 from llm_engineering.serving.api import schemas, sse
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.service import Component, Event, Readiness, Service
+from llm_engineering.serving.api.service import Component, Readiness, Service
 from llm_engineering.serving.api.worker_pool import Stop, WorkerPool
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Calls:
         async with aclosing(events):
             return await anext(events)
 
-    def events(self, owner: str | None, question: Question, options: AnswerOptions) -> AsyncGenerator[Event]:
+    def events(self, owner: str | None, question: Question, options: AnswerOptions) -> AsyncGenerator[AnswerEvent]:
         """What the service tells on its way to an answer, counted for the metrics. Closing this stops the model. Raises
         what the service raises, and ApiError. `owner` is the id of the key that asks."""
         return self.transformed(owner, question, lambda events, stop: events, options)
@@ -77,7 +77,7 @@ class Calls:
         self,
         owner: str | None,
         question: Question,
-        transform: Callable[[Generator[Event], Stop], Generator[T]],
+        transform: Callable[[Generator[AnswerEvent], Stop], Generator[T]],
         options: AnswerOptions,
     ) -> AsyncGenerator[T]:
         """As `events`, of what `transform` makes of them in the worker's thread."""
@@ -130,7 +130,7 @@ def _not_ready(reason: str) -> Readiness:
     return Readiness(components=(Component(name="service", ready=False, reason=reason),))
 
 
-def _collecting(events: Generator[Event], answers: list[Answer]) -> Generator[Event]:
+def _collecting(events: Generator[AnswerEvent], answers: list[Answer]) -> Generator[AnswerEvent]:
     with closing(events):
         for event in events:
             if isinstance(event, Answer):
@@ -138,7 +138,7 @@ def _collecting(events: Generator[Event], answers: list[Answer]) -> Generator[Ev
             yield event
 
 
-def _only_the_answer(events: Generator[Event], stop: Stop) -> Generator[Answer]:
+def _only_the_answer(events: Generator[AnswerEvent], stop: Stop) -> Generator[Answer]:
     """Spares the event loop the events nobody will see."""
     with closing(events):
         for event in events:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, ParsedQuestion
+from llm_engineering.domain.answers import Answer, AnswerEvent, Delta, Feedback, ParsedQuestion
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api import openai_schema as openai
 from llm_engineering.serving.api import schemas, sse
@@ -13,7 +13,6 @@ from llm_engineering.serving.api.calls import AnswerOptions, Calls, key_id
 from llm_engineering.serving.api.errors import INVALID, SERVER, ApiError, api_error_of, validation_error
 from llm_engineering.serving.api.metrics import MEDIA_TYPE
 from llm_engineering.serving.api.openapi import PROBE, responses
-from llm_engineering.serving.api.service import Event
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -161,7 +160,7 @@ def _error_body(error: LLMTwinError | ApiError) -> dict[str, Any]:
     return (error if isinstance(error, ApiError) else api_error_of(error)).body()
 
 
-async def _rag_events(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+async def _rag_events(events: AsyncGenerator[AnswerEvent]) -> AsyncGenerator[bytes]:
     started = False
     async with aclosing(events):
         try:
@@ -184,7 +183,7 @@ async def _rag_events(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
 
 
 async def _chat_chunks(
-    events: AsyncGenerator[Event], request: openai.ChatRequest, chunks: openai.CompletionChunks
+    events: AsyncGenerator[AnswerEvent], request: openai.ChatRequest, chunks: openai.CompletionChunks
 ) -> AsyncGenerator[bytes]:
     """Begins with the first piece of text, as until then a status can still tell what went wrong."""
     started, stops = False, openai.StopSequences(request.stops)

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Generator
 from typing import Protocol
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, ParsedQuestion, Passage, Question
+from llm_engineering.domain.answers import AnswerEvent, Feedback, ParsedQuestion, Passage, Question
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
-
-Event = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
 
 
 class NotReady(LLMTwinError):
@@ -67,7 +65,7 @@ class Service(Protocol):
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Generator[Event]:
+    ) -> Generator[AnswerEvent]:
         """What was understood, the passages, the answer in pieces, then the whole of it. Closing it, or `stop`
         saying so, stops the model. Raises BadQuestion, NotReady, ModelUnavailable, StoreUnavailable,
         EmbeddingMismatch, at any point."""

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Question, Role
+from llm_engineering.domain.answers import Answer, AnswerEvent, Delta, Message, ParsedQuestion, Question, Role
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.errors import BadQuestion, LLMTwinError
 from llm_engineering.serving.api.calls import AnswerOptions, Calls
 from llm_engineering.serving.api.errors import ApiError, api_error_of
-from llm_engineering.serving.api.service import Event
 from llm_engineering.serving.api.worker_pool import Stop
 from llm_engineering.serving.chat.render import (
     answer_html,
@@ -68,7 +67,7 @@ async def answer_turn(
 
 
 def turn_updates(
-    events: Generator[Event], stop: Stop, *, turn: str, clock: Callable[[], float] = time.monotonic
+    events: Generator[AnswerEvent], stop: Stop, *, turn: str, clock: Callable[[], float] = time.monotonic
 ) -> Generator[TurnUpdate]:
     """Events as the answer's part of the turn. Made in a worker's thread, so that the event loop has none of it."""
     understood, passages, sources, written, due = None, (), "", "", clock()
