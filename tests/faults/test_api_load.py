@@ -164,7 +164,9 @@ def test_asking_changes_nothing_but_traces_and_feedback(address, platform):
 
 
 def stored() -> dict[str, str]:
-    """Every file at home with its content, the traces apart."""
+    """Every file at home with its content, traces and locks apart."""
     home = load_settings().home
-    files = (path for path in home.rglob("*") if path.is_file() and "traces" not in path.parts)
+    files = (
+        path for path in home.rglob("*") if path.is_file() and "traces" not in path.parts and path.suffix != ".lock"
+    )
     return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
