@@ -21,18 +21,22 @@ class ModelHealth:
 
     def component(self) -> Component:
         """What is known now; a check that is due is begun."""
-        age = self.now() - self._checked_at
-        if age > (CHECK_AGAIN if self._reason else CHECK_EVERY) and self._checking.acquire(blocking=False):
-            Thread(target=self._check_and_release, name="model check", daemon=True).start()
+        if self.now() - self._checked_at > (CHECK_AGAIN if self._reason else CHECK_EVERY):
+            Thread(target=self.check, name="model check", daemon=True).start()
         return Component(name="language model", ready=not self._reason, reason=self._reason or "")
 
     def check(self) -> None:
+        """One at a time; nothing while another is under way."""
+        if not self._checking.acquire(blocking=False):
+            return
         began = self.now()
         try:
             self.model.check()
             self.answered()
         except ModelUnavailable as error:
             self.failed(error, began)
+        finally:
+            self._checking.release()
 
     def answered(self) -> None:
         self._reason, self._checked_at = None, self.now()
@@ -42,9 +46,3 @@ class ModelHealth:
         """What was begun then could not be done; that says nothing where the model has answered since."""
         if self._answered_at <= began:
             self._reason, self._checked_at = api_error_of(error).message, self.now()
-
-    def _check_and_release(self) -> None:
-        try:
-            self.check()
-        finally:
-            self._checking.release()

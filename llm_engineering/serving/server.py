@@ -13,7 +13,7 @@ from llm_engineering.inference.config import AskConfig
 from llm_engineering.serving.answer_processes import AnswerProcesses
 from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.app import create_app
-from llm_engineering.serving.api.keys import KeyRing, key_ring
+from llm_engineering.serving.api.keys import key_ring
 from llm_engineering.serving.api.limits import Limits, RateLimiter
 from llm_engineering.serving.api.middleware import LOOPBACK
 from llm_engineering.serving.chat import mount_chat
@@ -32,8 +32,11 @@ def serve(settings: Settings, config: AskConfig, *, require_keys: bool = False) 
     log_to_stderr()
     host = settings.api_host
     require_keys = require_keys or not is_loopback(host)
-    if require_keys:
-        check_keys(key_ring(settings), host)
+    if require_keys and not key_ring(settings).any_active():
+        raise ConfigError(
+            f"on {host} this server needs API keys, and there is no active one: make one with "
+            "`poe serve-keys add TEAM`, or serve on 127.0.0.1"
+        )
     with open_platform(settings) as platform, listen(host, settings.api_port) as listening:
         generative = platform.language_model.generative  # what is wrong with its setting is told now
         processes = process_count(settings, generative=generative)
@@ -86,15 +89,6 @@ def limits_of(settings: Settings, processes: int, *, generative: bool) -> Limits
     only let each wait for all."""
     limits = Limits(body_bytes=settings.api_max_body_bytes)
     return limits if generative else limits.model_copy(update={"threads": processes})
-
-
-def check_keys(keys: KeyRing, host: str) -> None:
-    """Raises ConfigError when nobody could ask."""
-    if not keys.any_active():
-        raise ConfigError(
-            f"on {host} this server needs API keys, and there is no active one: make one with "
-            "`poe serve-keys add TEAM`, or serve on 127.0.0.1"
-        )
 
 
 def is_loopback(host: str) -> bool:

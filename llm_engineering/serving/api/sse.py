@@ -39,7 +39,7 @@ async def event_stream(
 
     AppStatus.disable_automatic_graceful_drain()  # a server that is told to stop finishes what it began
     try:
-        first = await until_disconnect(_next(events), receive)
+        first = await until_disconnect(_next_or_none(events), receive)
     except BaseException:
         await events.aclose()
         raise
@@ -55,19 +55,18 @@ async def event_stream(
 async def with_heartbeat(items: AsyncGenerator[T], *, every: float) -> AsyncGenerator[T | None]:
     """The items, and None whenever none came for `every` seconds, so that whoever takes them can notice that nobody
     waits for them."""
-    following: asyncio.Task[T] | None = None
+    following: asyncio.Task[T | None] | None = None
     try:
         while True:
-            following = following or asyncio.ensure_future(_next(items))
+            following = following or asyncio.ensure_future(_next_or_none(items))
             done, _ = await asyncio.wait({following}, timeout=every)
             if not done:
                 yield None
                 continue
-            task, following = following, None
-            try:
-                yield task.result()
-            except StopAsyncIteration:
+            if (item := following.result()) is None:
                 return
+            following = None
+            yield item
     finally:
         if following is not None:
             following.cancel()
@@ -99,12 +98,12 @@ async def _raise_disconnected(_: object) -> NoReturn:
     raise ClientDisconnected
 
 
-async def _next(items: AsyncGenerator[T]) -> T:
-    return await anext(items)
+async def _next_or_none(items: AsyncGenerator[T]) -> T | None:
+    return await anext(items, None)
 
 
-async def _prepended(first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _prepended(first: bytes | None, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     async with aclosing(events):
-        yield first
+        yield first or b""
         async for event in events:
             yield event
