@@ -155,7 +155,7 @@ def test_what_is_known_of_an_author_is_kept_until_everything_is_erased(home, mon
 
 def test_a_document_that_is_damaged_is_erased_with_the_others(home):
     with sqlite3.connect(home / "warehouse.db") as connection:
-        connection.execute("UPDATE documents SET payload='{' WHERE id=?", (a_document("a").id,))
+        connection.execute("UPDATE documents SET payload=x'7b' WHERE id=?", (a_document("a").id,))
     connection.close()
     with open_platform() as platform:
         subject = identify(platform, "Ann Other")
