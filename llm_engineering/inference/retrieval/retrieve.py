@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from llm_engineering.domain.answers import ParsedQuestion, Passage
 from llm_engineering.domain.chunks import Hit, IndexSpec, Search, Where
@@ -11,10 +11,6 @@ from llm_engineering.domain.ports import Embedder, Reranker, VectorReader, Vecto
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.retrieval.fusion import blended, fuse, reordered
 from llm_engineering.inference.retrieval.selection import collapsed, diverse, within_budget
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MOST_PASSAGES = 50  # as domain/answers.py says of a question's limit
 NOTHING = -1.0  # the relevance when there is no hit at all
@@ -132,7 +128,7 @@ def rank(
 
 def search_all(
     queries: Sequence[str],
-    vectors: "NDArray[np.float32]",
+    vectors: Sequence[Sequence[float]],
     *,
     reader: VectorReader,
     where: Where | None = None,
