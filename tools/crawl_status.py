@@ -166,11 +166,11 @@ def _list_documents(failures: list[DocumentFailure]) -> None:
     console = Console(highlight=False)
     console.print(f"\n[bold]Documents that are not in the index: {len(failures)}[/]")
     console.print("Tried again when they change, when the program does, or with `poe run-features --rebuild`.")
-    for failure in failures[:SHOWN]:
+    for failure in failures[:MAX_ROWS]:
         console.print(f"\n[bold]{escape(failure.link)}[/]", soft_wrap=True)
         console.print(f"  {failure.reason} ({escape(failure.detail)})", soft_wrap=True)
         console.print(f"  [dim]{escape(ADVICE[failure.reason])}[/]", soft_wrap=True)
-    if (more := len(failures) - SHOWN) > 0:
+    if (more := len(failures) - MAX_ROWS) > 0:
         console.print(f"\n… and {more} more; --json lists all.")
 
 
