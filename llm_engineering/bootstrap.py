@@ -1,11 +1,11 @@
 """The one place that knows which adapter stands behind which port."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
@@ -17,6 +17,7 @@ from llm_engineering.domain.ports import (
     Fetcher,
     LanguageModel,
     Ledger,
+    PersonalData,
     Registry,
     Repositories,
     Reranker,
@@ -30,7 +31,7 @@ from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from llm_engineering.infrastructure.fetchers.politeness import Turns
+    from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 
 
 def build_warehouse(url: str) -> tuple[Warehouse, Ledger]:
@@ -149,7 +150,7 @@ def build_tracer(settings: Settings) -> Tracer:
             )
         case "jsonl":
             return tracing.JsonlTracer(settings.home / "traces")
-    return tracing.NoopTracer()
+    return tracing.NoopTracer(settings.home / "traces")
 
 
 def build_feedback(settings: Settings) -> FeedbackBook:
@@ -161,15 +162,15 @@ def build_feedback(settings: Settings) -> FeedbackBook:
 def build_fetcher(config: FetchConfig) -> Fetcher:
     from llm_engineering.infrastructure.fetchers.http import HttpFetcher
 
-    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), turns=_turns(config.per_host))
+    return HttpFetcher(**config.model_dump(exclude={"concurrency"}), rate_limiter=_rate_limiter(config.per_host))
 
 
 @cache
-def _turns(per_host: int) -> "Turns":
+def _rate_limiter(per_host: int) -> "HostRateLimiter":
     """One for the whole process: the authors' steps run side by side, and may all ask one host."""
-    from llm_engineering.infrastructure.fetchers.politeness import Turns
+    from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 
-    return Turns(per_host=per_host)
+    return HostRateLimiter(per_host=per_host)
 
 
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:
@@ -189,6 +190,14 @@ def local_path(variable: str, url: str) -> Path:
     if not rest.startswith("/") or rest == "/":
         raise ConfigError(f"{variable}={url}: three slashes and a path, as in {url.partition('://')[0]}:///data/x")
     return Path(rest[1:]).expanduser()
+
+
+class PersonalDataStore(NamedTuple):
+    """`unit`: what it counts. `open` raises StoreUnavailable when it is down."""
+
+    name: str
+    unit: str
+    open: Callable[[], PersonalData]
 
 
 @dataclass
@@ -232,6 +241,23 @@ class Platform:
     @cached_property
     def feedback(self) -> FeedbackBook:
         return build_feedback(self.settings)
+
+    def personal_data(self, *, archive_models: bool = False) -> tuple[PersonalDataStore, ...]:
+        """Everything that keeps something of an author, what was derived from their writing first. Whoever adds a
+        store of such a kind adds it here; `archive_models`: models trained on them are taken out of use, too."""
+        from llm_engineering.infrastructure.trained_models import TrainedModels
+        from llm_engineering.infrastructure.vectors.personal_data import IndexedPassages
+        from llm_engineering.infrastructure.zenml.runs import ZenMLRuns
+
+        return (
+            PersonalDataStore("feedback", "judged answers", lambda: self.feedback),
+            PersonalDataStore("traces", "traces", lambda: self.tracer),
+            PersonalDataStore("runs", "runs", ZenMLRuns),
+            PersonalDataStore("models", "models", lambda: TrainedModels(self.registry, archive=archive_models)),
+            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors)),
+            PersonalDataStore("ledger", "links", lambda: self.ledger),
+            PersonalDataStore("warehouse", "documents", lambda: self.warehouse),
+        )
 
     @contextmanager
     def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:

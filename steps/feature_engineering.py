@@ -17,6 +17,7 @@ def build(config: FeatureConfig, rebuild: bool) -> Annotated[FeatureReport, "fea
         return finished(
             build_features(
                 warehouse=twin.warehouse,
+                ledger=twin.ledger,
                 embedder=twin.embedder,
                 vectors=twin.vectors,
                 config=config,

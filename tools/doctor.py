@@ -4,85 +4,17 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from enum import StrEnum
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import closing
 
 import click
 
 from llm_engineering.domain.errors import LLMTwinError
-from llm_engineering.domain.noun import Noun
 from llm_engineering.domain.text import redacted_url
 from llm_engineering.operate.plans import store_exists
-from llm_engineering.settings import Settings, load_settings
+from llm_engineering.settings import Settings
+from tools.diagnosis import Check, CheckFailed, State, examine, print_findings
 
 LITTLE_SPACE = 2_000_000_000  # bytes; the embedded stores of a few thousand pages take some hundred MB
-
-
-class State(StrEnum):
-    FINE = "fine"
-    NOTE = "note"  # something optional is missing, or waits to be done
-    BROKEN = "broken"
-
-
-class Finding(Noun):
-    """One piece: what was found, and how to mend it unless it is fine."""
-
-    piece: str
-    state: State
-    found: str
-    mend: str = ""
-
-
-class CheckFailed(Exception):
-    """A check's own answer when its piece does not work."""
-
-    def __init__(self, found: str, mend: str, *, state: State = State.BROKEN) -> None:
-        super().__init__(found)
-        self.found, self.mend, self.state = found, mend, state
-
-
-class Check(NamedTuple):
-    """`look` returns what it found, or raises. A piece that is not `required` can only make a note."""
-
-    piece: str
-    look: Callable[[Settings], str]
-    required: bool = True
-
-
-def examine(checks: tuple[Check, ...]) -> Iterator[Finding]:
-    """Each check by itself: whatever happens in one, the others are done too."""
-    try:
-        settings = load_settings()
-    except LLMTwinError as error:
-        yield Finding(piece="settings", state=State.BROKEN, found=str(error), mend="correct the environment or .env")
-        settings = None
-    else:
-        yield Finding(piece="settings", state=State.FINE, found=where_settings_come_from())
-    for check in checks:
-        if settings is not None:
-            yield diagnose(check, settings)
-
-
-def diagnose(check: Check, settings: Settings) -> Finding:
-    worst = State.BROKEN if check.required else State.NOTE
-    try:
-        return Finding(piece=check.piece, state=State.FINE, found=check.look(settings))
-    except CheckFailed as trouble:
-        state = trouble.state if check.required else State.NOTE
-        return Finding(piece=check.piece, state=state, found=trouble.found, mend=trouble.mend)
-    except LLMTwinError as error:
-        return Finding(piece=check.piece, state=worst, found=str(error), mend="see what it says")
-    except Exception as error:  # a doctor that dies of the illness finds nothing
-        found = f"{type(error).__name__}: {error}"
-        return Finding(piece=check.piece, state=worst, found=found, mend="not foreseen: please report it")
-
-
-def where_settings_come_from() -> str:
-    given = sorted(name for name in os.environ if name.startswith("TWIN_"))
-    file = ".env and " if Path(".env").exists() else ""
-    return f"{file}{len(given)} TWIN_* variables{': ' + ', '.join(given) if given else ''}"
 
 
 def python(_: Settings) -> str:
@@ -129,11 +61,12 @@ def vectors(settings: Settings) -> str:
 
     url = settings.vectors_url
     where = redacted_url(url)
-    reader = build_vector_store(settings).reader() if store_exists(url) else None
-    info = reader.info() if reader else None
-    if info is None:
-        raise CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
-    reader.close()
+    nothing = CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
+    if not store_exists(url):
+        raise nothing
+    with closing(build_vector_store(settings).reader()) as reader:
+        if (info := reader.info()) is None:
+            raise nothing
     return f"{where}: {info.chunks:,} passages of {info.spec.embedding.model_id}, version {info.version}"
 
 
@@ -165,9 +98,8 @@ def freshness(settings: Settings) -> str:
     if not (store_exists(settings.warehouse_url) and store_exists(settings.vectors_url)):
         return "nothing to compare yet"
     with open_platform(settings) as twin:
-        reader = twin.vectors.reader()
-        info = reader.info()
-        reader.close()
+        with closing(twin.vectors.reader()) as reader:
+            info = reader.info()
         if info is None:
             return "nothing to compare yet"
         built, configured = info.spec.embedding, twin.embedder.spec
@@ -268,8 +200,6 @@ CHECKS = (
     Check("git", git, required=False),
 )
 
-MARKS = {State.FINE: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.BROKEN: "[bold red]✗[/]"}
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: one list of findings.")
@@ -280,23 +210,8 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2, ensure_ascii=False))
     else:
-        show(findings)
+        print_findings(findings)
     sys.exit(1 if broken else 0)
-
-
-def show(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for finding in findings:
-        mend = f"\n[dim]→ {escape(finding.mend)}[/]" if finding.mend else ""
-        table.add_row(MARKS[finding.state], finding.piece, escape(finding.found) + mend)
-    console = Console(highlight=False)
-    console.print(table)
-    broken = sum(finding.state == State.BROKEN for finding in findings)
-    console.print(f"[bold red]{broken} to mend[/]" if broken else "[green]ready[/]")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from llm_engineering.domain.runs import RunRecord
-from llm_engineering.infrastructure.registry import open_zenml
+from llm_engineering.infrastructure.zenml.connection import open_zenml
 from steps.reporting import read_record
 
 if TYPE_CHECKING:

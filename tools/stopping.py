@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 from steps.run_control import stopping
 
@@ -20,7 +20,7 @@ def stop_on_signals() -> Generator[Callable[[], bool]]:
     the browsers it started; the stores are made to be left at any moment.
     """
 
-    def stop(number: int, _frame: Any) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             _end_now()
         stopping.set()

@@ -75,6 +75,6 @@ def stem(word: str) -> str:
 
 @cache
 def _stemmer():
-    from py_rust_stemmers import SnowballStemmer
+    from py_rust_stemmers import SnowballStemmer  # ty: ignore[missing-module-member]  # compiled, without stubs
 
     return SnowballStemmer("english")

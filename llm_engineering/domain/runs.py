@@ -114,7 +114,8 @@ class CrawlReport(Report):
 
 
 class FeatureReport(Report):
-    """Of one run over the change feed."""
+    """Of one run over the change feed. `failed` and `empty` count the warehouse's documents that are not in the index,
+    also those that an earlier run failed at and this one did not try again."""
 
     title = "Features"
     item = "Document"

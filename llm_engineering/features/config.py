@@ -104,6 +104,7 @@ class FeatureConfig(Noun):
     """configs/feature_engineering.yaml"""
 
     chunking: ChunkingSpec = ChunkingSpec()
+    min_success_rate: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the documents; fewer in the index is a red step
     buffer_chunks: Annotated[int, Field(ge=1)] = 1024  # embedded together, sorted by length; bounds the memory
 
 

@@ -34,7 +34,7 @@ def tracer(request, tmp_path, site):
         case "opik that is away":
             made = OpikTracer(url="http://127.0.0.1:9/api", fallback=tmp_path / "traces")
         case _:
-            made = NoopTracer()
+            made = NoopTracer(tmp_path / "traces")
     yield made
     made.close()
 

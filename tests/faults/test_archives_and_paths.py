@@ -6,10 +6,11 @@ import struct
 import zipfile
 
 import pytest
+from fetch_context import NOTHING
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.features.reading.archive import Limits, Untrustworthy, open_archive
+from llm_engineering.features.reading.archive import ArchiveError, Limits, open_archive
 from llm_engineering.features.sources import Target
 from llm_engineering.features.sources.linkedin import SOURCE, link_of
 
@@ -28,7 +29,7 @@ def refused(path):
     """As a run sees it: the reason, no retry, and nothing else on the disk than before."""
     before = sorted(path.parent.rglob("*"))
     with pytest.raises(SourceError) as caught:
-        list(SOURCE.crawl(Target(link_of(str(path), {}), str(path)), None))
+        list(SOURCE.crawl(Target(link_of(str(path), {}), str(path)), NOTHING))
     assert (caught.value.reason, caught.value.retry) == (Reason.BAD_ARCHIVE, False)
     assert sorted(path.parent.rglob("*")) == before
     return caught.value.detail
@@ -86,12 +87,12 @@ def both(request, tmp_path):
 def test_a_file_over_the_limit_is_refused(both):
     with open_archive(both, limits=Limits(file_bytes=30)) as opened:
         assert opened.read("Articles/a.html")
-        with pytest.raises(Untrustworthy, match=r"Shares\.csv .* more than 30 bytes"):
+        with pytest.raises(ArchiveError, match=r"Shares\.csv .* more than 30 bytes"):
             opened.read("Shares.csv")
 
 
 def test_too_many_files_are_refused(both):
-    with pytest.raises(Untrustworthy, match="more than 1"), open_archive(both, limits=Limits(files=1)):
+    with pytest.raises(ArchiveError, match="more than 1"), open_archive(both, limits=Limits(files=1)):
         pass
 
 
@@ -99,7 +100,7 @@ def test_an_archive_over_the_limit_is_refused(tmp_path):
     path = packed(tmp_path / "x.zip", ("Articles/a.html", "<p>more than five</p>"))
     with open_archive(path, limits=Limits(all_bytes=len(GOOD) + 5)) as opened:
         assert opened.read("Shares.csv") == GOOD.encode()
-        with pytest.raises(Untrustworthy, match="more than 5 bytes"):
+        with pytest.raises(ArchiveError, match="more than 5 bytes"):
             opened.read("Articles/a.html")
 
 
@@ -154,5 +155,5 @@ def test_what_vanishes_from_an_unpacked_export_is_named(both):
         pytest.skip("a zip is open while it is read")
     with open_archive(both) as opened:
         (both / "Shares.csv").unlink()
-        with pytest.raises(Untrustworthy, match=r"Shares\.csv cannot be read: No such file"):
+        with pytest.raises(ArchiveError, match=r"Shares\.csv cannot be read: No such file"):
             opened.read("Shares.csv")

@@ -1,10 +1,11 @@
 """Reading pages without a network: a fetcher and a browser that know a few addresses by heart."""
 
 import pytest
+from fetch_context import fetch_context, no_browser
 
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import FetchContext, Fetched
+from llm_engineering.domain.ports import Fetched
 
 
 class WrittenPages:
@@ -51,12 +52,9 @@ def rendered():
 
 @pytest.fixture
 def context(web, rendered):
-    return FetchContext(fetch=web, browser=lambda: rendered, repositories=None)
+    return fetch_context(fetch=web, browser=lambda: rendered)
 
 
 @pytest.fixture
-def reach_without_browser(web):
-    def none():
-        raise SourceError("browser", Reason.BROWSER, "no Chromium found", retry=False)
-
-    return FetchContext(fetch=web, browser=none, repositories=None)
+def context_without_browser(web):
+    return fetch_context(fetch=web, browser=no_browser)

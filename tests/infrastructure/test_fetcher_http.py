@@ -439,7 +439,7 @@ def test_importing_the_fetchers_loads_nothing_heavy():
     import subprocess
     import sys
 
-    modules = "http, browser, chromium, git, proxy, guarded_transport"
+    modules = "http, browser, chromium, git, git_process, proxy, guarded_transport, response"
     code = (
         f"from llm_engineering.infrastructure.fetchers import {modules}; import sys; "
         "heavy = {'httpx', 'httpcore', 'selenium', 'brotli', 'protego', 'charset_normalizer'} & set(sys.modules); "

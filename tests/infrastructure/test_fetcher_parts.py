@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.decoding import decode_text, decompressed
-from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, one_line
-from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, in_time
-from llm_engineering.infrastructure.fetchers.politeness import LONGEST_BACKOFF, Turns, backoff, retry_after
-from llm_engineering.infrastructure.fetchers.robots import BAD_FOR, GOOD_FOR, LONGEST_DELAY, Robots
+from llm_engineering.infrastructure.fetchers.charset import decode_text
+from llm_engineering.infrastructure.fetchers.deadline import Deadline, with_timeout
+from llm_engineering.infrastructure.fetchers.decompression import decompressed
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, printable_line
+from llm_engineering.infrastructure.fetchers.politeness import LONGEST_BACKOFF, HostRateLimiter, backoff, retry_after
+from llm_engineering.infrastructure.fetchers.robots import FAILURE_LIFETIME, LONGEST_DELAY, RULES_LIFETIME, Robots
 from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, is_public
 
 # --- addresses ---------------------------------------------------------------------------------------------------
@@ -96,25 +97,25 @@ def test_in_time_passes_on_what_the_work_raises():
         raise socket.gaierror(socket.EAI_NONAME, "no")
 
     with pytest.raises(socket.gaierror):
-        in_time(fails, 5)
-    assert in_time(lambda: 7, None) == 7
+        with_timeout(fails, 5)
+    assert with_timeout(lambda: 7, None) == 7
 
 
-def test_turns_reserve_starts_a_delay_apart():
+def test_requests_to_a_host_start_a_delay_apart():
     waits = []
-    turns = Turns(per_host=4, now=lambda: 100.0)
+    limiter = HostRateLimiter(per_host=4, now=lambda: 100.0)
     for _ in range(3):
-        with turns.turn("a", 2.0, wait=waits.append):
+        with limiter.slot("a", 2.0, wait=waits.append):
             pass
-    with turns.turn("b", 2.0, wait=waits.append):
+    with limiter.slot("b", 2.0, wait=waits.append):
         pass
     assert waits == [2.0, 4.0]
 
 
-def test_a_turn_is_given_back_after_an_error():
-    turns = Turns(per_host=1)
+def test_a_slot_is_given_back_after_an_error():
+    limiter = HostRateLimiter(per_host=1)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), turns.turn("a", 0.0):
+        with pytest.raises(ZeroDivisionError), limiter.slot("a", 0.0):
             raise ZeroDivisionError
 
 
@@ -157,8 +158,8 @@ class Clock:
 
 def test_robots_rules_are_asked_again_after_a_day():
     clock, asked = Clock(), []
-    robots = Robots(user_agent="llm-twin/1", read=lambda url: asked.append(url), now=clock)
-    for moment in (0.0, GOOD_FOR - 1, GOOD_FOR + 1):
+    robots = Robots(user_agent="llm-twin/1", read=lambda url: asked.append(url) or "", now=clock)
+    for moment in (0.0, RULES_LIFETIME - 1, RULES_LIFETIME + 1):
         clock.now = moment
         assert robots.delay("https://a.example/page") == 0.0
     assert asked == ["https://a.example/robots.txt"] * 2
@@ -178,13 +179,13 @@ def test_a_site_that_could_not_say_is_asked_again_after_a_minute():
         with pytest.raises(FetchError) as caught:
             robots.delay("https://a.example/page")
         assert (caught.value.reason, caught.value.retry) == (Reason.ROBOTS, True)
-    clock.now = BAD_FOR + 1
+    clock.now = FAILURE_LIFETIME + 1
     assert robots.delay("https://a.example/page") == 0.0
 
 
 def test_each_port_and_scheme_is_a_site_of_its_own():
     asked = []
-    robots = Robots(user_agent="llm-twin/1", read=lambda url: asked.append(url))
+    robots = Robots(user_agent="llm-twin/1", read=lambda url: asked.append(url) or "")
     for site in ("http://A.example/", "http://a.example/x", "https://a.example/", "http://a.example:81/"):
         robots.delay(site)
     assert asked == ["http://a.example/robots.txt", "https://a.example/robots.txt", "http://a.example:81/robots.txt"]
@@ -203,9 +204,9 @@ def test_a_wanted_delay_is_kept_up_to_a_cap(rule, delay):
 def test_only_so_many_sites_are_remembered(monkeypatch):
     from llm_engineering.infrastructure.fetchers import robots as module
 
-    monkeypatch.setattr(module, "MOST_SITES", 3)
+    monkeypatch.setattr(module, "MAX_SITES", 3)
     asked = []
-    robots = Robots(user_agent="llm-twin/1", read=lambda url: asked.append(url))
+    robots = Robots(user_agent="llm-twin/1", read=lambda url: asked.append(url) or "")
     for number in (1, 2, 3, 4, 4, 1):
         robots.delay(f"http://{number}.example/")
     assert len(asked) == 5, "the fourth pushed the first out"
@@ -259,5 +260,5 @@ def test_the_right_charset_is_found(body, header, text):
 
 
 def test_a_detail_is_one_short_line():
-    assert one_line("a\r\nb\x00\x1b[31m\u2028c  d") == "a b [31m c d"
-    assert len(one_line("x" * 1000)) == 240
+    assert printable_line("a\r\nb\x00\x1b[31m\u2028c  d") == "a b [31m c d"
+    assert len(printable_line("x" * 1000)) == 240

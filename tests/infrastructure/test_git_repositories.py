@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from loopback import Answer
+from waiting import until
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.fetchers.deadline import Deadline
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout
 from llm_engineering.infrastructure.fetchers.git import GitRepositories
+from llm_engineering.infrastructure.fetchers.git_process import GitProcess
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -52,8 +56,8 @@ def scratch(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def repositories(**options) -> GitRepositories:
-    return GitRepositories(**{"timeout": 30.0, "max_bytes": 20_000_000, **options})
+def repositories(*, timeout=30.0, max_bytes=20_000_000, **options) -> GitRepositories:
+    return GitRepositories(timeout=timeout, max_bytes=max_bytes, **options)
 
 
 def failure(work, *arguments, **options) -> SourceError:
@@ -240,19 +244,43 @@ def test_a_small_pack_that_unfolds_is_cut_off_too(origin):
     assert failure(repositories(max_bytes=5_000_000).checkout, str(origin)).reason == Reason.TOO_LARGE
 
 
-def test_a_git_that_takes_too_long_is_killed_with_its_children(origin, tmp_path, monkeypatch, scratch):
-    commit(origin, a__txt="x")
-    slow = tmp_path / "bin"
-    slow.mkdir()
-    pids = tmp_path / "pids"
-    (slow / "git").write_text(f"#!/bin/sh\nsleep 60 &\necho $$ $! > {pids}\nwait\n")
-    (slow / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{slow}{os.pathsep}{os.environ['PATH']}")
-    error = failure(repositories(timeout=1.0).head, str(origin))
+@pytest.fixture
+def endless_git(tmp_path, monkeypatch) -> Path:
+    """A git that starts a child and never ends; the file in which it says who they are."""
+    programs, pids = tmp_path / "bin", tmp_path / "pids"
+    programs.mkdir()
+    (programs / "git").write_text(f"#!/bin/sh\nsleep 600 &\necho $$ $! > {pids}\nwait\n")
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return pids
+
+
+def test_a_git_that_takes_too_long_is_a_timeout_that_leaves_nothing(origin, endless_git, scratch):
+    error = failure(repositories(timeout=0.2).head, str(origin))
     assert (error.reason, error.retry) == (Reason.TIMEOUT, True)
-    assert "1 s" in error.detail
-    assert [pid for pid in pids.read_text().split() if _alive(int(pid))] == []
+    assert "0.2 s" in error.detail
     assert list(scratch.iterdir()) == []
+
+
+class UntilWritten(Deadline):
+    """Time is up as soon as the file is whole, however slowly the machine comes to it."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(0)
+        self.file = file
+
+    def left(self) -> float:
+        if self.file.exists() and self.file.read_text().endswith("\n"):
+            raise FetchTimeout
+        return 1.0
+
+
+def test_a_git_that_is_stopped_is_killed_with_its_children(endless_git, scratch):
+    git = GitProcess("x", (), home=scratch, deadline=UntilWritten(endless_git), timeout=1.0, max_bytes=1_000_000)
+    with pytest.raises(FetchError):
+        git("status")
+    for pid in endless_git.read_text().split():
+        until(lambda pid=pid: not _alive(int(pid)))
 
 
 def _alive(pid: int) -> bool:

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.documents import Author
-from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
-from tools.crawl_status import ADVICE, SHOWN, crawl_status
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome, Reason
+from tools.crawl_status import ADVICE, MAX_ROWS, crawl_status
 
 
 def entry(name, outcome, *, author="Ann", **more):
@@ -82,6 +82,29 @@ def test_json_says_the_same(ledger):
     assert letters["b"]["last_success"] is None
 
 
+def test_documents_that_are_not_in_the_index_are_listed_with_why_and_what_to_do(ledger):
+    ledger(*LETTERS)
+    ann, bob = (
+        DocumentFailure(
+            document_id=name,
+            link=f"https://example.com/{name}.pdf",
+            author_id=Author(name=name).id,
+            reason=Reason.UNREADABLE,
+            detail="clean: the PDF is encrypted [x]",
+            code_version="1",
+            failed_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+        )
+        for name in ("Ann", "Bob [x]")
+    )
+    with open_platform() as platform:
+        platform.ledger.record_document_failures([ann, bob])
+    output = run().output
+    assert "Documents that are not in the index: 2" in output
+    assert f"{ann.link}\n  unreadable (clean: the PDF is encrypted [x])\n  {ADVICE[Reason.UNREADABLE]}" in output
+    [listed] = json.loads(run("--author", "Ann", "--json").output)["unindexed_documents"]
+    assert (listed["link"], listed["reason"], listed["detail"]) == (ann.link, "unreadable", ann.detail)
+
+
 def test_one_author_only(ledger):
     ledger(*LETTERS)
     assert json.loads(run("--author", "bob [X]", "--json").output)["authors"][0]["author"] == "Bob [x]"
@@ -97,9 +120,9 @@ def test_nothing_crawled_and_nothing_lost(ledger):
 
 
 def test_a_long_list_is_cut_in_the_table_and_whole_in_json(ledger):
-    ledger(*(entry(f"x{n}", Outcome.FAILED, reason=Reason.DNS) for n in range(SHOWN + 5)))
+    ledger(*(entry(f"x{n}", Outcome.FAILED, reason=Reason.DNS) for n in range(MAX_ROWS + 5)))
     assert "and 5 more" in run().output
-    assert len(json.loads(run("--json").output)["dead_letters"]) == SHOWN + 5
+    assert len(json.loads(run("--json").output)["dead_letters"]) == MAX_ROWS + 5
 
 
 def test_every_reason_has_advice():

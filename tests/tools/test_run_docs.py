@@ -7,7 +7,6 @@ from conftest import ROOT
 from pydantic import BaseModel
 
 from llm_engineering.features.config import EtlConfig, FeatureConfig
-from llm_engineering.settings import Settings
 from tools.doctor import CHECKS
 from tools.run import run
 
@@ -18,11 +17,6 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, object]
             yield from keys(field.annotation, f"{above}{name}.")
         else:
             yield f"{above}{name}", field.default
-
-
-def test_every_setting_is_in_docs_settings():
-    page = (ROOT / "docs" / "settings.md").read_text()
-    assert [name for name in Settings.model_fields if f"`TWIN_{name.upper()}`" not in page] == []
 
 
 @pytest.mark.parametrize("model", [EtlConfig, FeatureConfig])

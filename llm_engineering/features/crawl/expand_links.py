@@ -17,6 +17,14 @@ from llm_engineering.features.sources import Source, source_for, source_named
 LIMIT = "limit"  # the one option every source with `discover` has: read no more links than this
 
 
+class LinkRef(NamedTuple):
+    """Which link a ledger entry is about: its key, as it was given, and the name of its source."""
+
+    link: str
+    url: str
+    source: str
+
+
 class Task(NamedTuple):
     """One link to read, once, however often and however spelled the config names it."""
 
@@ -26,6 +34,10 @@ class Task(NamedTuple):
     options: Mapping[str, JsonValue] = {}
     found_in: str = ""  # the line whose list named it
 
+    @property
+    def ref(self) -> LinkRef:
+        return LinkRef(self.link, self.url, self.source.name)
+
 
 class UnreadableLink(NamedTuple):
     """A config line, or a link a feed named, that is no link to read. `link` is its key in the ledger."""
@@ -34,21 +46,32 @@ class UnreadableLink(NamedTuple):
     source: str
     error: SourceError
 
+    @property
+    def ref(self) -> LinkRef:
+        return LinkRef(self.link, self.link, self.source)
+
 
 class ListRead(NamedTuple):
-    """A place that lists links was read to its end; an earlier trouble with it is over."""
+    """A place that lists links was read to its end; an earlier failure of it is over."""
 
     link: str
     source: str
 
+    @property
+    def ref(self) -> LinkRef:
+        return LinkRef(self.link, self.link, self.source)
 
-def tasks(
+
+Expanded = Task | UnreadableLink | ListRead
+
+
+def expand_links(
     author: AuthorConfig,
     *,
     context: FetchContext,
     sources: Sequence[Source],
     known: Callable[[], Iterable[LedgerEntry]],
-) -> Iterator[Task | UnreadableLink | ListRead]:
+) -> Iterator[Expanded]:
     """In the order of the config, lazily. Only digests of the links are kept, so a million links fit.
 
     Last come the links that a list once named and names no more, out of the `known`: somebody has to notice that they
@@ -57,24 +80,34 @@ def tasks(
     Raises ConfigError, before anything is asked, for an unknown source or option and for one address listed with
     two sets of options.
     """
-    _check(author, sources)
-    return _without_repeats(_all_tasks(author, context, sources, known))
+    _check_lines(author, sources)
+    return _without_repeats(_expand_lines(author, context, sources, known))
 
 
-def _check(author: AuthorConfig, sources: Sequence[Source]) -> None:
+def _check_lines(author: AuthorConfig, sources: Sequence[Source]) -> None:
     seen: dict[tuple[str | None, str], LinkSpec] = {}
     for spec in author.links:
-        line = f"{author.name}, links, {spec.source or 'link'}: {spec.address}"
-        if spec.source:
-            source = source_named(spec.source, sources)
-            known = source.options + ((LIMIT,) if source.discover else ())
-            if unknown := sorted(spec.options.keys() - set(known)):
-                raise ConfigError(f"{line}: no option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
-            limit = spec.options.get(LIMIT)
-            if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-                raise ConfigError(f"{line}: limit is a whole number of links from 1 up, not {limit!r}")
-        if seen.setdefault(_identity(spec, sources), spec).options != spec.options:
-            raise ConfigError(f"{line}: listed twice with different options; write it once")
+        try:
+            if spec.source:
+                _check_options(spec, source_named(spec.source, sources))
+            if seen.setdefault(_identity(spec, sources), spec).options != spec.options:
+                raise ConfigError("listed twice with different options; write it once")
+        except ConfigError as error:
+            raise ConfigError(f"{author.name}, links, {spec.source or 'link'}: {spec.address}: {error}") from None
+
+
+def _check_options(spec: LinkSpec, source: Source) -> None:
+    known = source.options + ((LIMIT,) if source.discover else ())
+    if unknown := sorted(spec.options.keys() - set(known)):
+        raise ConfigError(f"no option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+    _limit_of(spec)
+
+
+def _limit_of(spec: LinkSpec) -> int | None:
+    limit = spec.options.get(LIMIT)
+    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1):
+        return limit
+    raise ConfigError(f"limit is a whole number of links from 1 up, not {limit!r}")
 
 
 def _identity(spec: LinkSpec, sources: Sequence[Source]) -> tuple[str | None, str]:
@@ -87,7 +120,7 @@ def _identity(spec: LinkSpec, sources: Sequence[Source]) -> tuple[str | None, st
         return spec.source, spec.address
 
 
-def _without_repeats(items: Iterator[Task | UnreadableLink | ListRead]) -> Iterator[Task | UnreadableLink | ListRead]:
+def _without_repeats(items: Iterator[Expanded]) -> Iterator[Expanded]:
     seen: set[int] = set()
     for item in items:
         if not isinstance(item, ListRead):
@@ -98,15 +131,15 @@ def _without_repeats(items: Iterator[Task | UnreadableLink | ListRead]) -> Itera
         yield item
 
 
-def _all_tasks(
+def _expand_lines(
     author: AuthorConfig, context: FetchContext, sources: Sequence[Source], known: Callable[[], Iterable[LedgerEntry]]
-) -> Iterator[Task | UnreadableLink | ListRead]:
+) -> Iterator[Expanded]:
     read_whole: dict[str, tuple[Source, Mapping[str, JsonValue]]] = {}
     for spec in author.links:
-        for item in _expand(spec, context, sources):
+        for item in _expand_line(spec, context, sources):
             if isinstance(item, ListRead) and LIMIT not in spec.options:
                 source = source_named(item.source, sources)
-                if not source.forgets:
+                if not source.latest_only:
                     read_whole[item.link] = source, spec.options
             yield item
     if read_whole:
@@ -115,22 +148,20 @@ def _all_tasks(
                 yield Task(entry.link, entry.url, *read_whole[entry.found_in], entry.found_in)
 
 
-def _expand(
-    spec: LinkSpec, context: FetchContext, sources: Sequence[Source]
-) -> Iterator[Task | UnreadableLink | ListRead]:
+def _expand_line(spec: LinkSpec, context: FetchContext, sources: Sequence[Source]) -> Iterator[Expanded]:
     if spec.source is None:
-        yield _plain(spec.address, sources)
+        yield _task_of_link(spec.address, sources)
         return
     source = source_named(spec.source, sources)
     options = {key: value for key, value in spec.options.items() if key != LIMIT}
     if source.discover is None:
-        yield _named(spec.address, source, options)
+        yield _task_of_source(spec.address, source, options)
         return
     key, found = f"{source.name}:{spec.address}", 0
     try:
-        for url in islice(source.discover(spec.address, context), spec.options.get(LIMIT)):
+        for url in islice(source.discover(spec.address, context), _limit_of(spec)):
             found += 1
-            yield _named(url, source, options, found_in=key)
+            yield _task_of_source(url, source, options, found_in=key)
         if not found:
             raise SourceError(key, Reason.EMPTY, "no links found here; is the address right?", retry=True)
         yield ListRead(key, source.name)
@@ -138,7 +169,7 @@ def _expand(
         yield UnreadableLink(key, source.name, error)
 
 
-def _plain(address: str, sources: Sequence[Source]) -> Task | UnreadableLink:
+def _task_of_link(address: str, sources: Sequence[Source]) -> Task | UnreadableLink:
     try:
         link = canonical_link(address)
         source = source_for(link, sources)
@@ -147,7 +178,7 @@ def _plain(address: str, sources: Sequence[Source]) -> Task | UnreadableLink:
         return UnreadableLink(error.link, "", error)
 
 
-def _named(
+def _task_of_source(
     address: str, source: Source, options: Mapping[str, JsonValue], *, found_in: str = ""
 ) -> Task | UnreadableLink:
     try:

@@ -1,4 +1,4 @@
-"""Who is read next: one lane per host, so that a slow or long one never holds up the others."""
+"""Which link is read next: a queue per host, so that a slow or long one never holds up the others."""
 
 from collections import Counter, deque
 from threading import Condition
@@ -10,6 +10,8 @@ from llm_engineering.features.sources import Target
 
 
 class Assignment(NamedTuple):
+    """A link with what it is asked with, for a reader thread."""
+
     task: Task
     target: Target
 
@@ -19,9 +21,9 @@ class Assignment(NamedTuple):
 
 
 class HostQueue:
-    """Links between the one who finds them and those who read them; at most `limit` at a time.
+    """Links between the thread that finds them and those that read them; at most `limit` at a time.
 
-    `take` gives one of the host with the fewest in flight, the longest waiting first. Safe between threads.
+    `get` gives one of the host with the fewest in flight, the longest waiting first. Safe between threads.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,53 +31,54 @@ class HostQueue:
         self._waiting: dict[str, deque[Assignment]] = {}
         self._in_flight: Counter[str] = Counter()
         self._changed = Condition()
-        self._full = self._closed = False
+        self._complete = self._closed = False
 
-    def admit(self) -> bool:
+    def reserve(self) -> bool:
         """Wait until there is room for one more; False when nobody will read it any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 or self._closed)
             self._free -= 1
             return not self._closed
 
-    def dismiss(self) -> None:
-        """What was admitted needs no reading."""
+    def release(self) -> None:
+        """What there was room for needs no reading."""
         with self._changed:
             self._free += 1
             self._changed.notify_all()
 
-    def put(self, one: Assignment) -> None:
+    def put(self, assignment: Assignment) -> None:
+        """Into the reserved room."""
         with self._changed:
             if not self._closed:
-                self._waiting.setdefault(one.host, deque()).append(one)
+                self._waiting.setdefault(assignment.host, deque()).append(assignment)
                 self._changed.notify_all()
 
-    def take(self) -> Assignment | None:
+    def get(self) -> Assignment | None:
         """Wait for one; None when there will be no more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._full or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._complete or self._closed)
             if self._closed or not self._waiting:
                 return None
             host = min(self._waiting, key=lambda name: self._in_flight[name])
-            lane = self._waiting.pop(host)
-            one = lane.popleft()
-            if lane:
-                self._waiting[host] = lane  # at the back
+            queue = self._waiting.pop(host)
+            assignment = queue.popleft()
+            if queue:
+                self._waiting[host] = queue  # at the back
             self._in_flight[host] += 1
-            return one
+            return assignment
 
-    def done(self, one: Assignment) -> None:
+    def task_done(self, assignment: Assignment) -> None:
         with self._changed:
-            self._in_flight[one.host] -= 1
-            if not self._in_flight[one.host]:
-                del self._in_flight[one.host]
+            self._in_flight[assignment.host] -= 1
+            if not self._in_flight[assignment.host]:
+                del self._in_flight[assignment.host]
             self._free += 1
             self._changed.notify_all()
 
-    def fill(self) -> None:
+    def complete(self) -> None:
         """Nothing more will be put: who waits may go when none is left."""
         with self._changed:
-            self._full = True
+            self._complete = True
             self._changed.notify_all()
 
     def close(self) -> None:

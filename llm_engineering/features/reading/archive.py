@@ -6,7 +6,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn, Protocol
@@ -23,7 +23,7 @@ class Limits(NamedTuple):
 LIMITS = Limits()
 
 
-class Untrustworthy(Exception):
+class ArchiveError(Exception):
     """Why this archive is not read."""
 
 
@@ -31,19 +31,19 @@ class Archive(Protocol):
     names: tuple[str, ...]  # with slashes, sorted
 
     def read(self, name: str) -> bytes:
-        """Raises Untrustworthy."""
+        """Raises ArchiveError."""
 
 
 @contextmanager
-def open_archive(path: Path, *, limits: Limits = LIMITS) -> Iterator[Archive]:
-    """Raises Untrustworthy for what is damaged, encrypted, too large, or names a place outside itself."""
+def open_archive(path: Path, *, limits: Limits = LIMITS) -> Generator[Archive]:
+    """Raises ArchiveError for what is damaged, encrypted, too large, or names a place outside itself."""
     if path.is_dir():
         yield _Folder(path, limits)
         return
     try:
         opened = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        raise Untrustworthy(f"not a readable zip archive: {error}") from None
+        raise ArchiveError(f"not a readable zip archive: {error}") from None
     with opened:
         yield _Zip(opened, limits)
 
@@ -53,7 +53,7 @@ class _Zip:
         self._opened, self._limits, self._left = opened, limits, limits.all_bytes
         members = opened.infolist()
         if len(members) > limits.files:
-            raise Untrustworthy(f"{len(members):,} files, more than {limits.files:,}")
+            raise ArchiveError(f"{len(members):,} files, more than {limits.files:,}")
         for member in members:
             _check(member, limits)
         self.names = tuple(sorted({member.filename for member in members if not member.is_dir()}))
@@ -65,9 +65,9 @@ class _Zip:
             with self._opened.open(name) as file:
                 data = file.read(limit + 1)
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as error:
-            raise Untrustworthy(f"{name} is damaged or encrypted: {error}") from None
+            raise ArchiveError(f"{name} is damaged or encrypted: {error}") from None
         if len(data) > limit:
-            raise Untrustworthy(f"{name} unpacks to more than {limit:,} bytes")
+            raise ArchiveError(f"{name} unpacks to more than {limit:,} bytes")
         self._left -= len(data)
         return data
 
@@ -76,14 +76,14 @@ class _Folder:
     def __init__(self, root: Path, limits: Limits) -> None:
         self._root, self._limits = root, limits
         found = []
-        for folder, folders, files in os.walk(root, onerror=_refuse):
+        for folder, folders, files in os.walk(root, onerror=_raise_unreadable):
             for name in folders + files:
                 path = Path(folder, name)
                 if path.is_symlink():
-                    raise Untrustworthy(f"{path.relative_to(root)} is a symbolic link")
+                    raise ArchiveError(f"{path.relative_to(root)} is a symbolic link")
             found += [Path(folder, name).relative_to(root).as_posix() for name in files]
             if len(found) > limits.files:
-                raise Untrustworthy(f"more than {limits.files:,} files")
+                raise ArchiveError(f"more than {limits.files:,} files")
         self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
@@ -91,25 +91,25 @@ class _Folder:
             with (self._root / name).open("rb") as file:
                 data = file.read(self._limits.file_bytes + 1)
         except OSError as error:
-            _refuse(error)
+            _raise_unreadable(error)
         if len(data) > self._limits.file_bytes:
-            raise Untrustworthy(f"{name} has more than {self._limits.file_bytes:,} bytes")
+            raise ArchiveError(f"{name} has more than {self._limits.file_bytes:,} bytes")
         return data
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise Untrustworthy(f"{error.filename} cannot be read: {error.strerror}") from error
+def _raise_unreadable(error: OSError) -> NoReturn:
+    raise ArchiveError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _check(member: zipfile.ZipInfo, limits: Limits) -> None:
     name = member.filename
     if "\\" in name or "\x00" in name or re.match("[A-Za-z]:", name) or PurePosixPath(name).is_absolute():
-        raise Untrustworthy(f"{name!r} is no plain path")
+        raise ArchiveError(f"{name!r} is no plain path")
     if ".." in PurePosixPath(name).parts:
-        raise Untrustworthy(f"{name!r} points out of the archive")
+        raise ArchiveError(f"{name!r} points out of the archive")
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise Untrustworthy(f"{name!r} is a symbolic link")
+        raise ArchiveError(f"{name!r} is a symbolic link")
     if member.flag_bits & 0x1:
-        raise Untrustworthy(f"{name!r} is encrypted; unpack it, or download the export again")
+        raise ArchiveError(f"{name!r} is encrypted; unpack it, or download the export again")
     if member.file_size > limits.ratio_from and member.file_size > limits.ratio * max(member.compress_size, 1):
-        raise Untrustworthy(f"{name!r} would unpack to {member.file_size:,} bytes from {member.compress_size:,}")
+        raise ArchiveError(f"{name!r} would unpack to {member.file_size:,} bytes from {member.compress_size:,}")

@@ -2,12 +2,18 @@
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched, Fetcher
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from lxml.html import HtmlElement
 
 MAX_LINKS = 5_000  # from one address
 MAX_SITEMAPS = 100  # read for one address
@@ -55,7 +61,7 @@ def _links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
         yield from sitemap_links(data, fetched.url, fetch)
     elif _is_xml(fetched):
         _checked_xml(data, fetched.url)
-        raise _bad(fetched.url, f"XML, but neither a feed nor a sitemap: its root is <{root or '?'}>")
+        raise _feed_error(fetched.url, f"XML, but neither a feed nor a sitemap: its root is <{root or '?'}>")
     else:
         yield from page_links(fetched, fetch)
 
@@ -69,13 +75,13 @@ def unpacked(fetched: Fetched) -> bytes:
         unpacker = zlib.decompressobj(wbits=31)
         plain = unpacker.decompress(data, MAX_UNPACKED)
     except zlib.error as error:
-        raise _bad(fetched.url, f"broken gzip: {error}") from None
+        raise _feed_error(fetched.url, f"broken gzip: {error}") from None
     if unpacker.unconsumed_tail:
         raise SourceError(fetched.url, Reason.TOO_LARGE, f"unpacks to over {MAX_UNPACKED:,} bytes", retry=False)
     return plain
 
 
-def feed_entries(data: bytes, url: str) -> list[dict]:
+def feed_entries(data: bytes, url: str) -> list[dict[str, Any]]:
     """The entries of an RSS or Atom feed as feedparser reads them. Raises SourceError(BAD_FEED)."""
     import feedparser
 
@@ -96,9 +102,9 @@ def sitemap_links(data: bytes, url: str, fetch: Fetcher) -> Iterator[str]:
         places = [
             (e.text or "").strip()
             for e in root.iter()
-            if isinstance(e.tag, str) and _local(e) == "loc" and _parent_is_entry(e, root)
+            if isinstance(e.tag, str) and _local_name(e) == "loc" and _names_page(e)
         ]
-        if _local(root) == "urlset":
+        if _local_name(root) == "urlset":
             yield from _unique(place for place in places if place.startswith("http"))
             continue
         for place in places:
@@ -135,7 +141,7 @@ def page_links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
         yield from listed
 
 
-def _article_links(root, url: str) -> Iterator[str]:
+def _article_links(root: "HtmlElement", url: str) -> Iterator[str]:
     """Links on the page's own host that look like one article: a dated or blog-like path, or a slug of some words."""
     host, here = urlsplit(url).hostname, urlsplit(url).path.rstrip("/")
     base = next((b.get("href") for b in root.iter("base") if b.get("href")), url)
@@ -156,7 +162,7 @@ def _article_links(root, url: str) -> Iterator[str]:
             yield link.partition("#")[0]
 
 
-def _checked_xml(data: bytes, url: str):
+def _checked_xml(data: bytes, url: str) -> "Element":
     """The parsed root. Entity declarations and external references are refused, whatever they would expand to."""
     from xml.etree.ElementTree import ParseError
 
@@ -167,14 +173,16 @@ def _checked_xml(data: bytes, url: str):
         return fromstring(data.lstrip(), forbid_dtd=False, forbid_entities=True, forbid_external=True)
     except ParseError as error:
         line, column = error.position
-        raise _bad(url, f"broken XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}") from None
+        raise _feed_error(
+            url, f"broken XML at line {line}, column {column + 1}: {str(error).partition(':')[0]}"
+        ) from None
     except DefusedXmlException as error:
-        raise _bad(url, f"refused: it declares XML entities ({type(error).__name__})") from None
+        raise _feed_error(url, f"refused: it declares XML entities ({type(error).__name__})") from None
     except (ValueError, LookupError) as error:  # an unknown encoding
-        raise _bad(url, f"unreadable XML: {error}") from None
+        raise _feed_error(url, f"unreadable XML: {error}") from None
 
 
-def _bad(url: str, detail: str) -> SourceError:
+def _feed_error(url: str, detail: str) -> SourceError:
     return SourceError(url, Reason.BAD_FEED, detail, retry=False)
 
 
@@ -189,11 +197,11 @@ def _is_xml(fetched: Fetched) -> bool:
     return "xml" in fetched.media_type and fetched.media_type != "application/xhtml+xml"
 
 
-def _local(element) -> str:
+def _local_name(element: "Element") -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _parent_is_entry(element, root) -> bool:
+def _names_page(element: "Element") -> bool:
     """<image:loc> and <video:…> name pictures, not pages."""
     return "image" not in element.tag and "video" not in element.tag
 
@@ -203,5 +211,5 @@ def _same_site(link: str, url: str) -> bool:
     return one == other or one.endswith("." + other) or other.endswith("." + one)
 
 
-def _unique(links) -> Iterator[str]:
+def _unique(links: Iterable[str]) -> Iterator[str]:
     yield from dict.fromkeys(links)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from llm_engineering.domain.documents import Kind
-from llm_engineering.features.reading.archive import Archive, Untrustworthy
+from llm_engineering.features.reading.archive import Archive, ArchiveError
 from llm_engineering.features.source import Page, Skipped
 
 DATES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%m/%d/%y, %I:%M %p",
@@ -17,17 +17,17 @@ DATES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M", "%Y-%m-
 _DATED = re.compile(r"(published|created) on\s+(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}(?::\d{2})?)?)", re.IGNORECASE)
 
 
-class BadRow(Exception):
+class ExportError(Exception):
     """Which row of which file says what it should not."""
 
 
 def pages(archive: Archive) -> Iterator[Page | Skipped]:
-    """Posts, then articles. Raises BadRow, and Untrustworthy when nothing of an export is in there."""
-    shares = [name for name in archive.names if _is(name, "shares.csv")]
-    tables = [name for name in archive.names if _is(name, "articles.csv")]
+    """Posts, then articles. Raises ExportError, and ArchiveError when nothing of an export is in there."""
+    shares = [name for name in archive.names if _is_named(name, "shares.csv")]
+    tables = [name for name in archive.names if _is_named(name, "articles.csv")]
     articles = [name for name in archive.names if _is_article(name)]
     if not shares + tables + articles:
-        raise Untrustworthy("neither Shares.csv nor Articles in it; is this LinkedIn's data export?")
+        raise ArchiveError("neither Shares.csv nor Articles in it; is this LinkedIn's data export?")
     for name in shares:
         yield from _posts(name, archive.read(name))
     for name in tables:
@@ -36,7 +36,7 @@ def pages(archive: Archive) -> Iterator[Page | Skipped]:
         yield _article(name, archive.read(name))
 
 
-def _is(name: str, wanted: str) -> bool:
+def _is_named(name: str, wanted: str) -> bool:
     return PurePosixPath(name).name.lower() == wanted
 
 
@@ -104,12 +104,12 @@ def _rows(name: str, data: bytes, *, needed: tuple[str, ...]) -> Iterator[tuple[
                 header = keys if set(needed) <= set(keys) else []
             elif any(cell.strip() for cell in row):
                 if len(row) != len(header):
-                    raise BadRow(f"{name}, line {reader.line_num}: {len(row)} fields where {len(header)} belong")
+                    raise ExportError(f"{name}, line {reader.line_num}: {len(row)} fields where {len(header)} belong")
                 yield reader.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise BadRow(f"{name}, line {reader.line_num}: {error}") from None
+        raise ExportError(f"{name}, line {reader.line_num}: {error}") from None
     if not header:
-        raise BadRow(f"{name}: no header with {' and '.join(needed)}")
+        raise ExportError(f"{name}: no header with {' and '.join(needed)}")
 
 
 def unquoted(text: str) -> str:
@@ -126,7 +126,7 @@ def _text(name: str, data: bytes) -> str:
     try:
         return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadRow(f"{name}: not UTF-8 at byte {error.start}") from None
+        raise ExportError(f"{name}: not UTF-8 at byte {error.start}") from None
 
 
 def _date(name: str, number: int, text: str) -> datetime:
@@ -135,10 +135,10 @@ def _date(name: str, number: int, text: str) -> datetime:
             return datetime.strptime(text.strip(), form).replace(tzinfo=UTC)
         except ValueError:
             continue
-    raise BadRow(f"{name}, line {number}: {text[:40]!r} is no date")
+    raise ExportError(f"{name}, line {number}: {text[:40]!r} is no date")
 
 
 def _link(name: str, number: int, text: str) -> str:
     if not text.strip().startswith(("https://", "http://")):
-        raise BadRow(f"{name}, line {number}: {text[:80]!r} is no link")
+        raise ExportError(f"{name}, line {number}: {text[:80]!r} is no link")
     return text.strip()

@@ -5,12 +5,13 @@ import base64
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import FetchContext, Fetched
-from llm_engineering.features.reading.walls import Seen, Wall, wall_of
+from llm_engineering.features.reading.parsed_page import ParsedPage
+from llm_engineering.features.reading.walls import Wall, wall_of
 from llm_engineering.features.source import Page, Target
 
 HTML = ("text/html", "application/xhtml+xml")
 _PDF = b"%PDF-"
-_SHARE_OF_NUL = 1_000  # one NUL in so many characters is no text any more
+_CHARACTERS_PER_NUL = 1_000  # one NUL in so many characters is no text any more
 
 
 def read_page(target: Target, context: FetchContext) -> Page:
@@ -19,12 +20,12 @@ def read_page(target: Target, context: FetchContext) -> Page:
     Raises SourceError for anything that is not the page itself (a wall is never returned), and NotModified.
     """
     fetched = context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
-    page, wall = judge(fetched, target)
+    page, wall = page_and_wall(fetched, target)
     if wall is None:
         return page
     if wall.reason is Reason.NEEDS_JAVASCRIPT:
         return read_in_browser(target, context, wall.reason, wall.detail)
-    raise refused(target, wall)
+    raise wall_error(target, wall)
 
 
 def read_in_browser(target: Target, context: FetchContext, reason: Reason, why: str) -> Page:
@@ -34,22 +35,22 @@ def read_in_browser(target: Target, context: FetchContext, reason: Reason, why: 
     except SourceError as error:
         detail = f"{why}; browser: {error.detail or error.reason}"
         raise SourceError(target.link, reason, detail, retry=error.retry) from error
-    page, wall = judge(fetched, target)
+    page, wall = page_and_wall(fetched, target)
     if wall is not None:
         raise SourceError(target.link, wall.reason, f"{wall.detail} (in the browser too)", retry=wall.retry)
     # validators of the bare shell would say "not modified" for ever
     return page._replace(etag=None, last_modified=None, meta={**page.meta, "rung": "browser"})
 
 
-def refused(target: Target, wall: Wall) -> SourceError:
+def wall_error(target: Target, wall: Wall) -> SourceError:
     return SourceError(target.link, wall.reason, wall.detail, retry=wall.retry)
 
 
-def judge(fetched: Fetched, target: Target) -> tuple[Page, Wall | None]:
+def page_and_wall(fetched: Fetched, target: Target) -> tuple[Page, Wall | None]:
     """The answer as a page, and the wall it is, if it is one. Raises SourceError for binary data and empty files."""
     if fetched.body.startswith(_PDF) or fetched.media_type == "application/pdf":
         return _binary(fetched, "application/pdf"), None
-    if fetched.text.count("\0") * _SHARE_OF_NUL > len(fetched.text):
+    if fetched.text.count("\0") * _CHARACTERS_PER_NUL > len(fetched.text):
         raise SourceError(target.link, Reason.WRONG_TYPE, f"binary data sent as {fetched.media_type}", retry=False)
     page = Page(
         url=fetched.url,
@@ -62,10 +63,10 @@ def judge(fetched: Fetched, target: Target) -> tuple[Page, Wall | None]:
         if not fetched.text.strip():
             raise SourceError(target.link, Reason.EMPTY, "the file is empty", retry=True)
         return page, None
-    seen = Seen(fetched.text)
-    meta = {"canonical": seen.facts.canonical} if seen.facts.canonical.startswith("http") else {}
-    page = page._replace(title=seen.facts.title, published_at=seen.facts.published_at, meta=meta)
-    return page, wall_of(seen, fetched.url)
+    parsed = ParsedPage(fetched.text)
+    meta = {"canonical": parsed.facts.canonical} if parsed.facts.canonical.startswith("http") else {}
+    page = page._replace(title=parsed.facts.title, published_at=parsed.facts.published_at, meta=meta)
+    return page, wall_of(parsed, fetched.url)
 
 
 def _binary(fetched: Fetched, media_type: str) -> Page:

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_engineering.features.reading.languages import MEDIA_TYPES, language_of
 from llm_engineering.features.source import Skipped
 
 VENDORED = (
@@ -35,61 +36,6 @@ HEAD = 1_000  # characters in which such a mark counts
 MINIFIED_LINE = 2_000  # characters: a script or style sheet whose lines are this long on average was minified
 LONG_LINED = ("javascript", "css", "typescript")
 
-LANGUAGES = {
-    ".adoc": "asciidoc", ".asm": "assembly", ".astro": "astro", ".awk": "awk", ".bash": "shell", ".bat": "batch",
-    ".bib": "bibtex", ".bzl": "starlark", ".c": "c", ".cc": "c++", ".cfg": "ini", ".cjs": "javascript", ".cl": "opencl",
-    ".clj": "clojure", ".cljs": "clojure", ".cmake": "cmake", ".coffee": "coffeescript", ".conf": "ini", ".cpp": "c++",
-    ".cr": "crystal", ".cs": "c#", ".csh": "shell", ".css": "css", ".csv": "csv", ".cu": "cuda", ".cuh": "cuda",
-    ".cxx": "c++", ".d": "d", ".dart": "dart", ".diff": "diff", ".el": "emacs-lisp", ".elm": "elm", ".erl": "erlang",
-    ".ex": "elixir", ".exs": "elixir", ".f90": "fortran", ".fish": "shell", ".fs": "f#", ".fsx": "f#",
-    ".gd": "gdscript",
-    ".glsl": "glsl", ".go": "go", ".gql": "graphql", ".gradle": "gradle", ".graphql": "graphql", ".groovy": "groovy",
-    ".h": "c", ".hcl": "hcl", ".hh": "c++", ".hpp": "c++", ".hrl": "erlang", ".hs": "haskell", ".htm": "html",
-    ".html": "html", ".hxx": "c++", ".ini": "ini", ".ino": "c++", ".ipynb": "notebook", ".j2": "jinja",
-    ".java": "java", ".jinja": "jinja", ".jl": "julia", ".js": "javascript", ".json": "json", ".jsonc": "json",
-    ".jsonl": "json", ".jsx": "javascript", ".kt": "kotlin", ".kts": "kotlin", ".less": "less", ".lisp": "lisp",
-    ".lua": "lua", ".m": "objective-c", ".markdown": "markdown", ".md": "markdown", ".mdx": "markdown",
-    ".mjs": "javascript", ".mk": "make", ".ml": "ocaml", ".mli": "ocaml", ".mm": "objective-c", ".nim": "nim",
-    ".nix": "nix", ".org": "org", ".pas": "pascal", ".patch": "diff", ".php": "php", ".pl": "perl", ".pm": "perl",
-    ".proto": "protobuf", ".ps1": "powershell", ".pxd": "cython", ".py": "python", ".pyi": "python", ".pyx": "cython",
-    ".r": "r", ".rb": "ruby", ".rkt": "racket", ".rmd": "markdown", ".rs": "rust", ".rst": "restructuredtext",
-    ".sass": "sass", ".scala": "scala", ".scm": "scheme", ".scss": "scss", ".sh": "shell", ".sol": "solidity",
-    ".sql": "sql", ".sv": "systemverilog", ".svelte": "svelte", ".swift": "swift", ".tcl": "tcl", ".tex": "latex",
-    ".text": "text", ".tf": "hcl", ".thrift": "thrift", ".toml": "toml", ".ts": "typescript", ".tsv": "csv",
-    ".tsx": "typescript", ".txt": "text", ".v": "verilog", ".vb": "visual-basic", ".vhdl": "vhdl", ".vim": "vim",
-    ".vue": "vue", ".wgsl": "wgsl", ".xml": "xml", ".xsl": "xml", ".yaml": "yaml", ".yml": "yaml", ".zig": "zig",
-    ".zsh": "shell",
-}  # fmt: skip
-NAMED = {
-    "cmakelists.txt": "cmake", "containerfile": "docker", "dockerfile": "docker", "gemfile": "ruby", "go.mod": "go",
-    "jenkinsfile": "groovy", "justfile": "just", "makefile": "make", "rakefile": "ruby", "vagrantfile": "ruby",
-    "authors": "text", "changelog": "text", "codeowners": "text", "contributing": "text", "copying": "text",
-    "license": "text", "licence": "text", "notice": "text", "readme": "text",
-}  # fmt: skip
-PROSE = {"markdown": "text/markdown", "text": "text/plain", "restructuredtext": "text/plain", "org": "text/plain",
-         "asciidoc": "text/plain", "latex": "text/plain", "notebook": "application/x-ipynb+json"}  # fmt: skip
-
-_LICENCE_NAMES = ("license", "licence", "copying", "unlicense")
-_LICENCES = (  # a phrase each text has and none above it; the longer-named relatives first
-    ("AGPL-3.0", ("gnu affero general public license", "version 3")),
-    ("LGPL-3.0", ("gnu lesser general public license", "version 3")),
-    ("LGPL-2.1", ("gnu lesser general public license", "version 2.1")),
-    ("GPL-3.0", ("gnu general public license", "version 3")),
-    ("GPL-2.0", ("gnu general public license", "version 2")),
-    ("Apache-2.0", ("apache license", "version 2.0")),
-    ("MPL-2.0", ("mozilla public license", "2.0")),
-    ("EPL-2.0", ("eclipse public license", "2.0")),
-    ("CC0-1.0", ("cc0 1.0 universal",)),
-    ("CC-BY-SA-4.0", ("attribution-sharealike 4.0 international",)),
-    ("CC-BY-4.0", ("attribution 4.0 international",)),
-    ("Unlicense", ("free and unencumbered software released into the public domain",)),
-    ("BSL-1.0", ("boost software license",)),
-    ("ISC", ("permission to use, copy, modify, and/or distribute this software",)),
-    ("MIT", ("permission is hereby granted, free of charge", "the above copyright notice")),
-    ("BSD-3-Clause", ("redistribution and use in source and binary forms", "neither the name")),
-    ("BSD-2-Clause", ("redistribution and use in source and binary forms",)),
-)
-
 
 class RepositoryFile(NamedTuple):
     path: str  # below the repository's root, with slashes
@@ -115,25 +61,6 @@ def repository_files(
         if not why and max_bytes is not None and path.stat().st_size > max_bytes:
             why = "too large"
         yield Skipped(why) if why else _read(path, name)
-
-
-def licence_of(root: Path) -> str | None:
-    """The SPDX id of the licence file at the root, told by phrases of its text; None when there is none we know."""
-    for path in sorted(root.iterdir()):
-        if path.name.lower().split(".")[0].split("-")[0] in _LICENCE_NAMES and path.is_file() and not path.is_symlink():
-            with path.open(encoding="utf-8", errors="replace") as file:
-                text = " ".join(file.read(50_000).split()).casefold()
-            for spdx, phrases in _LICENCES:
-                if all(phrase in text[:3_000] for phrase in phrases):
-                    return spdx
-    return None
-
-
-def language_of(name: str) -> str:
-    """By the name alone; "text" for what no list knows."""
-    base = name.rpartition("/")[2].lower()
-    stem, dot, suffix = base.rpartition(".")
-    return NAMED.get(base) or LANGUAGES.get(dot + suffix if stem else "") or NAMED.get(base.partition(".")[0]) or "text"
 
 
 def _walk(root: Path, below: str) -> Iterator[Path | Skipped]:
@@ -204,7 +131,7 @@ def _read(path: Path, name: str) -> RepositoryFile | Skipped:
         return Skipped("empty")
     if _GENERATED_MARK.search(text[:HEAD]) or _minified(text, language):
         return Skipped("generated")
-    return RepositoryFile(name, text, language, PROSE.get(language, f"text/x-{language}"))
+    return RepositoryFile(name, text, language, MEDIA_TYPES.get(language, f"text/x-{language}"))
 
 
 def _minified(text: str, language: str) -> bool:

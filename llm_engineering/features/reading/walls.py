@@ -6,12 +6,11 @@ nothing else on it. docs/cleaning.md lists the evidence.
 """
 
 import re
-from copy import copy
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.features.reading.parsed_page import ParsedPage
 
 SHORT = 400  # characters of visible text: not even a short post
 BRIEF = 1_200  # a stub, a form or a notice with its footer
@@ -71,7 +70,6 @@ _NEEDS_SCRIPT = (
     r"(?:enable|requires?|activate|turn on|need)\W+(?:\w+\W+){0,6}javascript"
     r"|javascript\W+(?:\w+\W+){0,4}(?:disabled|required|enabled|to run)"
 )
-_SHELL_ROOTS = {"root", "app", "__next", "__nuxt", "___gatsby", "svelte", "app-root", "react-root", "main-app", "q-app"}
 
 
 class Wall(NamedTuple):
@@ -82,153 +80,96 @@ class Wall(NamedTuple):
     retry: bool
 
 
-class Seen:
-    """A page as a reader without scripts sees it. Parsed once; what is expensive is only done when asked for."""
-
-    def __init__(self, html: str) -> None:
-        self.html = html
-
-    @cached_property
-    def _root(self) -> Any:
-        from llm_engineering.features.cleaning.page import parse
-
-        return parse(self.html)
-
-    @cached_property
-    def facts(self) -> Any:
-        """PageFacts: title, date, canonical link."""
-        from llm_engineering.features.cleaning.page import PageFacts, facts
-
-        return PageFacts() if self._root is None else facts(self._root)
-
-    @cached_property
-    def text(self) -> str:
-        """What stands on the page, white space collapsed; title, scripts and <noscript> are not on it."""
-        if self._root is None:
-            return ""
-        from lxml.etree import strip_elements
-
-        shown = copy(self._root)
-        strip_elements(shown, "head", "title", "script", "style", "noscript", "template", with_tail=False)
-        return " ".join(" ".join(shown.itertext()).split())
-
-    @cached_property
-    def noscript(self) -> str:
-        if self._root is None:
-            return ""
-        return " ".join(" ".join("".join(n.itertext()) for n in self._root.iter("noscript")).split())
-
-    @cached_property
-    def article(self) -> str:
-        """What the cleaner would keep."""
-        from llm_engineering.features.cleaning.html import html_to_markdown
-
-        return html_to_markdown(self.html)[0]
-
-    def has(self, path: str) -> bool:
-        return self._root is not None and bool(self._root.xpath(path))
-
-    @cached_property
-    def empty_root(self) -> bool:
-        """The element a JavaScript framework would fill, and has not."""
-        if self._root is None:
-            return False
-        return any(
-            (div.get("id") in _SHELL_ROOTS or div.tag == "app-root") and len("".join(div.itertext()).strip()) < 50
-            for div in self._root.iter("div", "main", "app-root")
-        )
-
-
-def wall_of(seen: Seen, url: str = "") -> Wall | None:
+def wall_of(page: ParsedPage, url: str = "") -> Wall | None:
     """The wall this page is, or None for a page worth storing. `url` is where the redirects ended."""
     return (
-        _bot_wall(seen)
-        or _paywall(seen)
-        or _consent(seen, url)
-        or _login(seen, url)
-        or _needs_javascript(seen)
-        or _empty(seen)
+        _bot_wall(page)
+        or _paywall(page)
+        or _consent(page, url)
+        or _login(page, url)
+        or _needs_javascript(page)
+        or _empty(page)
     )
 
 
-def _found(pattern: str, text: str) -> str:
+def _first_match(pattern: str, text: str) -> str:
     found = re.search(pattern, text, re.IGNORECASE)
     return found.group() if found else ""
 
 
-def _bot_wall(seen: Seen) -> Wall | None:
-    if len(seen.text) >= BRIEF:
+def _bot_wall(page: ParsedPage) -> Wall | None:
+    if len(page.text) >= BRIEF:
         return None
     for vendor, markup in _CHALLENGES:
-        if _found(markup, seen.html) and not _is_prose(seen):
+        if _first_match(markup, page.html) and not _is_prose(page):
             return Wall(Reason.BOT_WALL, f"a {vendor} challenge instead of the page", True)
-    if len(seen.text) < SHORT:
-        words = _found(_BOT_WORDS, f"{seen.text} {seen.noscript}")
-        if words and not _is_prose(seen):
+    if len(page.text) < SHORT:
+        words = _first_match(_BOT_WORDS, f"{page.text} {page.noscript}")
+        if words and not _is_prose(page):
             return Wall(Reason.BOT_WALL, f"a challenge instead of the page: “{words}”", True)
-        other = seen.has("//article|//p[string-length() > 150]|//input[@type='password']")
-        if _found(_CAPTCHA, seen.html) and not other:
+        other = page.has("//article|//p[string-length() > 150]|//input[@type='password']")
+        if _first_match(_CAPTCHA, page.html) and not other:
             return Wall(Reason.BOT_WALL, "a captcha instead of the page", True)
-    title = _found(rf"^\W*(?:{_BOT_TITLES})", seen.facts.title)
-    if title and _found(_BOT_WORDS, f"{seen.text} {seen.noscript}") and not _is_prose(seen):
+    title = _first_match(rf"^\W*(?:{_BOT_TITLES})", page.facts.title)
+    if title and _first_match(_BOT_WORDS, f"{page.text} {page.noscript}") and not _is_prose(page):
         return Wall(Reason.BOT_WALL, f"a challenge instead of the page: “{title}”", True)
     return None
 
 
-def _is_prose(seen: Seen) -> bool:
+def _is_prose(page: ParsedPage) -> bool:
     """Somebody's own words: an <article> of some length, or a date of publication."""
-    return seen.facts.published_at is not None or seen.has("//article[string-length(normalize-space()) > 250]")
+    return page.facts.published_at is not None or page.has("//article[string-length(normalize-space()) > 250]")
 
 
-def _paywall(seen: Seen) -> Wall | None:
+def _paywall(page: ParsedPage) -> Wall | None:
     """Extracting is expensive, so only pages that hint at a paywall are measured."""
-    markup = _found(_PAYWALL_MARKUP, seen.html)
-    words = _found(_PAYWALL_WORDS, seen.text)
-    if markup and (seen.facts.free is False or words):
+    markup = _first_match(_PAYWALL_MARKUP, page.html)
+    words = _first_match(_PAYWALL_WORDS, page.text)
+    if markup and (page.facts.free is False or words):
         return Wall(Reason.PAYWALL, f"only the beginning is public: “{words or 'not accessible for free'}”", False)
-    if (seen.facts.free is False or (words and len(seen.text) < BRIEF)) and len(seen.article) < STUB:
+    if (page.facts.free is False or (words and len(page.text) < BRIEF)) and len(page.article) < STUB:
         why = words or "schema.org says isAccessibleForFree: false"
-        return Wall(Reason.PAYWALL, f"only {len(seen.article)} characters are public: “{why}”", False)
+        return Wall(Reason.PAYWALL, f"only {len(page.article)} characters are public: “{why}”", False)
     return None
 
 
-def _login(seen: Seen, url: str) -> Wall | None:
-    if len(seen.text) >= BRIEF or _is_prose(seen):
+def _login(page: ParsedPage, url: str) -> Wall | None:
+    if len(page.text) >= BRIEF or _is_prose(page):
         return None
-    form = seen.has("//input[@type='password']")
-    at = _found(_LOGIN_PATH, urlsplit(url).path) if url else ""
-    words = _found(_LOGIN_WORDS, seen.text)
-    title = _found(_LOGIN_TITLE, seen.facts.title)
-    if sum(map(bool, (form, at, words, title))) >= 2 or (words and len(seen.text) < SHORT / 2):
+    form = page.has("//input[@type='password']")
+    at = _first_match(_LOGIN_PATH, urlsplit(url).path) if url else ""
+    words = _first_match(_LOGIN_WORDS, page.text)
+    title = _first_match(_LOGIN_TITLE, page.facts.title)
+    if sum(map(bool, (form, at, words, title))) >= 2 or (words and len(page.text) < SHORT / 2):
         return Wall(Reason.LOGIN, f"a login page instead of the page: “{words or title or at}”", False)
     return None
 
 
-def _consent(seen: Seen, url: str) -> Wall | None:
-    if url and _found(_CONSENT_HOST, urlsplit(url).hostname or ""):
+def _consent(page: ParsedPage, url: str) -> Wall | None:
+    if url and _first_match(_CONSENT_HOST, urlsplit(url).hostname or ""):
         return Wall(Reason.CONSENT, f"redirected to the consent page {urlsplit(url).hostname}", False)
-    words = _found(_CONSENT_WORDS, seen.text)
-    if words and len(seen.text) < BRIEF and not _is_prose(seen) and len(_without_consent(seen)) < SHORT / 2:
+    words = _first_match(_CONSENT_WORDS, page.text)
+    if words and len(page.text) < BRIEF and not _is_prose(page) and len(_without_consent(page)) < SHORT / 2:
         return Wall(Reason.CONSENT, f"a consent page instead of the page: “{words}”", False)
     return None
 
 
-def _without_consent(seen: Seen) -> str:
+def _without_consent(page: ParsedPage) -> str:
     """The sentences that are not about cookies."""
     about = r"cookie|privacy|consent|accept|reject|partner|personal data|preferences|datenschutz|akzeptieren|options"
-    return " ".join(s for s in re.split(r"(?<=[.!?])\s+", seen.text) if not re.search(about, s, re.IGNORECASE))
+    return " ".join(s for s in re.split(r"(?<=[.!?])\s+", page.text) if not re.search(about, s, re.IGNORECASE))
 
 
-def _needs_javascript(seen: Seen) -> Wall | None:
-    if len(seen.text) >= SHORT / 2 or not seen.has("//script"):
+def _needs_javascript(page: ParsedPage) -> Wall | None:
+    if len(page.text) >= SHORT / 2 or not page.has("//script"):
         return None
-    words = _found(_NEEDS_SCRIPT, f"{seen.text} {seen.noscript}")
-    if (seen.empty_root or words or not seen.text) and not seen.has("//article[string-length(normalize-space()) > 50]"):
+    words = _first_match(_NEEDS_SCRIPT, f"{page.text} {page.noscript}")
+    if (page.empty_root or words or not page.text) and not page.has("//article[string-length(normalize-space()) > 50]"):
         return Wall(Reason.NEEDS_JAVASCRIPT, "the page is empty until its scripts run", False)
     return None
 
 
-def _empty(seen: Seen) -> Wall | None:
-    if re.search(r"\w", seen.text):
+def _empty(page: ParsedPage) -> Wall | None:
+    if re.search(r"\w", page.text):
         return None
     return Wall(Reason.EMPTY, "there is no text on the page", True)

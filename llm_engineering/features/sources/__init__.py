@@ -42,7 +42,7 @@ def source_named(name: str, sources: Sequence[Source] = SOURCES) -> Source:
     for source in sources:
         if source.name == name:
             return source
-    raise ConfigError(f"links: no source is called {name!r}; known: {', '.join(source.name for source in sources)}")
+    raise ConfigError(f"no source is called {name!r}; known: {', '.join(source.name for source in sources)}")
 
 
 def link_identity(source: str | None, address: str) -> tuple[str, str]:

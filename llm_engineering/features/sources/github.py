@@ -8,7 +8,6 @@ file:// or git@ address of any repository.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -21,13 +20,15 @@ from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link, host_of
 from llm_engineering.domain.ports import FetchContext
-from llm_engineering.features.reading.repository_files import RepositoryFile, licence_of, repository_files
+from llm_engineering.features.reading.licences import licence_of
+from llm_engineering.features.reading.patterns import patterns_of
+from llm_engineering.features.reading.repository_files import RepositoryFile, repository_files
 from llm_engineering.features.source import Page, Skipped, Source, Target
 
 API = "https://api.github.com/users/{owner}/repos?per_page={size}&sort=full_name&page={page}"
 PAGE_SIZE = 100
 HOST = "github.com"
-NO_OWNERS = (  # first words of GitHub's own pages
+NOT_OWNERS = (  # first words of GitHub's own pages
     "about", "apps", "blog", "codespaces", "collections", "contact", "customer-stories", "enterprise", "events",
     "explore", "features", "issues", "join", "login", "logout", "marketplace", "new", "notifications", "orgs",
     "pricing", "pulls", "readme", "search", "security", "sessions", "settings", "signup", "site", "sponsors", "stars",
@@ -38,7 +39,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]+")
 _SCP = re.compile(r"(?:ssh://)?git@github\.com[:/](.+)")
 
 
-class Place(NamedTuple):
+class RepositoryPlace(NamedTuple):
     """What a link means: `clone` is what git is asked for, `root` the canonical link of the whole repository."""
 
     clone: str
@@ -57,7 +58,7 @@ def owns(link: str) -> bool:
     if host_of(link) != HOST:
         return path.endswith(".git")
     words = path.strip("/").split("/")
-    return len(words) >= 2 and words[0] not in NO_OWNERS and (len(words) == 2 or words[2] in ("tree", "blob"))
+    return len(words) >= 2 and words[0] not in NOT_OWNERS and (len(words) == 2 or words[2] in ("tree", "blob"))
 
 
 def canonical(link: str) -> str:
@@ -101,7 +102,7 @@ def discover(address: str, context: FetchContext) -> Iterator[str]:
 
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
-    place = place_of(target.link, target.options)
+    place, patterns = repository_place(target.link, target.options), patterns_of(target)
     branch = {"branch": place.branch} if place.branch else {}
     options = f"+{content_hash(repr(sorted(target.options.items())))[:8]}" if target.options else ""
     if target.etag and target.etag == context.repositories.head(place.clone, **branch) + options:
@@ -113,28 +114,30 @@ def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
         for one in repository_files(checkout.path, below=place.below, max_bytes=_limit(target, context)):
             if isinstance(one, Skipped):
                 yield one
-            elif not _wanted(one.path, target):
+            elif not patterns.want(one.path):
                 yield Skipped("excluded")
             else:
                 yield _page(one, place, meta, etag=checkout.commit + options)
 
 
-def place_of(link: str, options: Mapping[str, JsonValue]) -> Place:
+def repository_place(link: str, options: Mapping[str, JsonValue]) -> RepositoryPlace:
     branch, below = (str(options.get(option) or "").strip("/") for option in ("branch", "folder"))
     if host_of(link) != HOST:
         clone = link.removeprefix("git+")
         name = unquote(urlsplit(clone).path).strip("/").removesuffix(".git")
-        return Place(clone, link, name.rpartition("/")[2] if clone.startswith("file:") else name, branch or None, below)
+        return RepositoryPlace(
+            clone, link, name.rpartition("/")[2] if clone.startswith("file:") else name, branch or None, below
+        )
     owner, repository, *rest = unquote(urlsplit(link).path).strip("/").split("/")
     if len(rest) > 1:  # tree or blob, the branch, the path
         within = "/".join(rest[1:]) + "/"
         named = branch if branch and within.startswith(f"{branch}/") else rest[1]
         branch, below = branch or named.removeprefix("HEAD"), below or within.removeprefix(named).strip("/")
     root = f"https://{HOST}/{owner}/{repository}"
-    return Place(f"{root}.git", root, f"{owner}/{repository}", branch or None, below)
+    return RepositoryPlace(f"{root}.git", root, f"{owner}/{repository}", branch or None, below)
 
 
-def _page(one: RepositoryFile, place: Place, meta: Mapping[str, JsonValue], *, etag: str) -> Page:
+def _page(one: RepositoryFile, place: RepositoryPlace, meta: Mapping[str, JsonValue], *, etag: str) -> Page:
     path = quote(one.path)
     permanent = f"{place.root}/blob/{meta['commit']}/{path}"
     return Page(
@@ -146,25 +149,6 @@ def _page(one: RepositoryFile, place: Place, meta: Mapping[str, JsonValue], *, e
         etag=etag,
         meta={**meta, "path": one.path, "language": one.language},
     )
-
-
-def _wanted(path: str, target: Target) -> bool:
-    include, exclude = (_patterns(target, option) for option in ("include", "exclude"))
-    return (not include or _matches(path, include)) and not _matches(path, exclude)
-
-
-def _matches(path: str, patterns: list[str]) -> bool:
-    return any(fnmatch(path, pattern) or fnmatch(path.rpartition("/")[2], pattern) for pattern in patterns)
-
-
-def _patterns(target: Target, option: str) -> list[str]:
-    match target.options.get(option, []):
-        case str() as one:
-            return [one]
-        case list() as many if all(isinstance(one, str) for one in many):
-            return [str(one) for one in many]
-    detail = f"{option} is a pattern or a list of patterns, such as '*.py'"
-    raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
 
 
 def _limit(target: Target, context: FetchContext) -> int | None:
@@ -196,5 +180,5 @@ SOURCE = Source(
     discover=discover,
     canonical=canonical,
     options=("branch", "folder", "include", "exclude", "max_file_bytes"),
-    whole=True,
+    complete=True,
 )

@@ -32,9 +32,9 @@ def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
     loader = _loader(target)
-    times: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for document in _documents(target, loader):
-        yield _page(target, document.page_content, dict(document.metadata), times)
+        yield _page(target, document.page_content, dict(document.metadata), numbers)
 
 
 def _loader(target: Target):
@@ -51,20 +51,20 @@ def _loader(target: Target):
     try:
         return getattr(document_loaders, name)(**arguments)
     except Exception as error:  # a missing package, a wrong argument, a file that is not there
-        raise _failed(target, error) from error
+        raise _loader_error(target, error) from error
 
 
 def _documents(target: Target, loader):
-    """Whatever somebody else's loader raises is trouble with this link."""
+    """Whatever somebody else's loader raises is a failure of this link."""
     try:
         documents = iter(loader.lazy_load())
         while (document := next(documents, None)) is not None:
             yield document
     except Exception as error:
-        raise _failed(target, error) from error
+        raise _loader_error(target, error) from error
 
 
-def _failed(target: Target, error: Exception) -> SourceError:
+def _loader_error(target: Target, error: Exception) -> SourceError:
     if isinstance(error, SourceError):
         return error
     words = " ".join(str(error).split())[:200]
@@ -77,10 +77,10 @@ def _failed(target: Target, error: Exception) -> SourceError:
     return SourceError(target.link, Reason.LOADER, f"{type(error).__name__}: {words}", retry=retry)
 
 
-def _page(target: Target, text: str, metadata: dict, times: dict[str, int]) -> Page:
+def _page(target: Target, text: str, metadata: dict, numbers: dict[str, int]) -> Page:
     """The first document of a place has the place's link; the next ones (pages of a PDF, rows) are numbered."""
-    place = place_of(metadata.get("source"))
-    number = times[place] = times.get(place, -1) + 1
+    place = link_of_source(metadata.get("source"))
+    number = numbers[place] = numbers.get(place, -1) + 1
     link = place if place and not number else f"{target.link}/{content_hash(place, str(number))[:16]}"
     return Page(
         link=link,
@@ -92,7 +92,7 @@ def _page(target: Target, text: str, metadata: dict, times: dict[str, int]) -> P
     )
 
 
-def place_of(source: object) -> str:
+def link_of_source(source: object) -> str:
     """A canonical link for what loaders call the source: an address or a path; "" for anything else."""
     if not isinstance(source, str | Path) or not str(source).strip():
         return ""
@@ -112,5 +112,5 @@ SOURCE = Source(
     owns=lambda link: link.startswith("langchain:"),
     link_of=link_of,
     options=("arguments",),
-    whole=True,
+    complete=True,
 )

@@ -16,10 +16,11 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext, Fetched
-from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
-from llm_engineering.features.reading.archive import Untrustworthy, open_archive
-from llm_engineering.features.reading.linkedin_export import BadRow, pages
-from llm_engineering.features.reading.pages import judge, refused
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
+from llm_engineering.features.reading.archive import ArchiveError, open_archive
+from llm_engineering.features.reading.linkedin_export import ExportError, pages
+from llm_engineering.features.reading.pages import page_and_wall, wall_error
 from llm_engineering.features.source import Page, Skipped, Source, Target
 
 LOGIN = "https://www.linkedin.com/login"
@@ -27,15 +28,15 @@ FIELDS = ("#username", "#password")
 SUBMIT = "button[type=submit]"
 READABLE = ("/posts/", "/pulse/", "/feed/update/")
 WALLS = ("/authwall", "/login", "/uas/login", "/checkpoint/", "/signup", "/404")
-_OURS = re.compile(r"https://(?:[a-z]{2,3}\.)?linkedin\.com/")  # not engineering.linkedin.com, which is a blog
+_LINKEDIN = re.compile(r"https://(?:[a-z]{2,3}\.)?linkedin\.com/")  # not engineering.linkedin.com, which is a blog
 _PASSWORD = re.compile(r"<input[^>]+type=[\"']?password", re.IGNORECASE)
 _WALL = re.compile(r"class=[\"'][^\"']*\b(authwall|join-form|login__form)\b|id=[\"']authwall", re.IGNORECASE)
-POST_MARKS = (  # classes of what LinkedIn shows around the words of a post or an article
+POST_CLASSES = (  # classes of what LinkedIn shows around the words of a post or an article
     "article-main", "attributed-text-segment-list", "core-section-container", "feed-shared-update",
     "main-feed-activity-card", "publisher-content", "reader-article", "update-components",
 )  # fmt: skip
-_POST = re.compile(rf"class=[\"'][^\"']*\b({'|'.join(POST_MARKS)})", re.IGNORECASE)
-_AROUND = ("//p[@class='created' or @class='published']",)  # the export's own lines above an article
+_POST = re.compile(rf"class=[\"'][^\"']*\b({'|'.join(POST_CLASSES)})", re.IGNORECASE)
+_BOILERPLATE = ("//p[@class='created' or @class='published']",)  # the export's own lines above an article
 
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
@@ -57,9 +58,9 @@ def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
 
 def canonical(link: str) -> str:
     """de.linkedin.com is linkedin.com, urn%3Ali is urn:li, and no query says what is shown."""
-    if not _OURS.match(link):
+    if not _LINKEDIN.match(link):
         return link
-    return _OURS.sub("https://linkedin.com/", link).partition("?")[0].replace("%3A", ":")
+    return _LINKEDIN.sub("https://linkedin.com/", link).partition("?")[0].replace("%3A", ":")
 
 
 def _export(target: Target) -> Iterator[Page | Skipped]:
@@ -69,7 +70,7 @@ def _export(target: Target) -> Iterator[Page | Skipped]:
     try:
         with open_archive(path) as archive:
             yield from pages(archive)
-    except (Untrustworthy, BadRow) as error:
+    except (ArchiveError, ExportError) as error:
         raise SourceError(target.link, Reason.BAD_ARCHIVE, str(error), retry=False) from None
 
 
@@ -88,9 +89,9 @@ def _post(target: Target, context: FetchContext) -> Page:
     if _is_wall(fetched):
         detail = "LinkedIn still asks to log in; import the data export instead: - linkedin: export.zip"
         raise SourceError(target.link, Reason.LOGIN, detail, retry=False)
-    page, wall = judge(fetched, target)
+    page, wall = page_and_wall(fetched, target)
     if wall is not None and not _POST.search(fetched.text):
-        raise refused(target, wall)
+        raise wall_error(target, wall)
     kind = Kind.ARTICLE if "/pulse/" in target.link else Kind.POST
     return page._replace(kind=kind, etag=None, last_modified=None, meta={**page.meta, "rung": "browser"})
 
@@ -104,16 +105,16 @@ def _is_wall(fetched: Fetched) -> bool:
 
 
 def clean(body: str, media_type: str) -> Cleaned:
-    return clean_html(body, media_type, without=_AROUND)
+    return clean_html(body, media_type, without=_BOILERPLATE)
 
 
 SOURCE = Source(
     name="linkedin",
     kind=Kind.POST,
     crawl=crawl,
-    owns=lambda link: _OURS.match(link) is not None,
+    owns=lambda link: _LINKEDIN.match(link) is not None,
     clean=clean,
     canonical=canonical,
     link_of=link_of,
-    whole=True,
+    complete=True,
 )

@@ -3,16 +3,15 @@
 import base64
 import glob
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
+from w3lib.encoding import html_body_declared_encoding
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import NotModified, SourceError
@@ -20,6 +19,7 @@ from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext
+from llm_engineering.features.reading.patterns import FilePatterns, patterns_of
 from llm_engineering.features.source import Page, Skipped, Source, Target
 
 MEDIA_TYPES = {
@@ -54,10 +54,10 @@ class FoundFile(NamedTuple):
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
     path = path_of(target.link)
-    include, exclude = _patterns(target, "include"), _patterns(target, "exclude")
+    patterns = patterns_of(target)
     skipped: Counter[str] = Counter()
     refused: list[OSError] = []
-    files = [one for one in _files(path, target.link, skipped, refused) if _wanted(one, include, exclude, skipped)]
+    files = [one for one in _files(path, target.link, skipped, refused) if _wanted(one, patterns, skipped)]
     etag = None if refused else _fingerprint(files, target.options)
     if etag and etag == target.etag:
         raise NotModified(target.link)
@@ -65,14 +65,14 @@ def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
         try:
             page = _page(one, etag)
         except FileNotFoundError:
-            page = "vanished"
+            page = Skipped("vanished")
         except OSError as error:
             refused.append(error)
             continue
         if isinstance(page, Page):
             yield page
         else:
-            skipped[page] += 1
+            skipped[page.why] += 1
     yield from (Skipped(why, count) for why, count in skipped.items())
     if refused:  # not read whole, so that what cannot be read today is not taken for removed
         detail = f"{len(refused)} files or folders cannot be read, such as {refused[0].filename}: {refused[0].strerror}"
@@ -141,31 +141,16 @@ def _found_file(root: Path, name: str) -> FoundFile:
     return FoundFile(root, name, status.st_size, status.st_mtime_ns)
 
 
-def _wanted(one: FoundFile, include: tuple[str, ...], exclude: tuple[str, ...], skipped: Counter[str]) -> bool:
+def _wanted(one: FoundFile, patterns: FilePatterns, skipped: Counter[str]) -> bool:
     if PurePath(one.name).suffix.lower() not in MEDIA_TYPES:
         skipped["other type"] += 1
     elif one.size > MAX_BYTES:
         skipped["too large"] += 1
-    elif (include and not _matches(one.name, include)) or _matches(one.name, exclude):
+    elif not patterns.want(one.name):
         skipped["excluded"] += 1
     else:
         return True
     return False
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """`*.md` and `drafts/*` alike: against the name below the root, and against the last part of it."""
-    return any(fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern) for pattern in patterns)
-
-
-def _patterns(target: Target, option: str) -> tuple[str, ...]:
-    match target.options.get(option, ()):
-        case str() as one:
-            return (one,)
-        case list() | tuple() as many if all(isinstance(one, str) for one in many):
-            return tuple(many)
-    detail = f"{option} is a pattern or a list of patterns, such as '*.md'"
-    raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
 
 
 def _fingerprint(files: list[FoundFile], options: Mapping[str, JsonValue]) -> str | None:
@@ -176,19 +161,18 @@ def _fingerprint(files: list[FoundFile], options: Mapping[str, JsonValue]) -> st
     return content_hash(repr(sorted(options.items())), *parts)
 
 
-def _page(one: FoundFile, etag: str | None) -> Page | str:
-    """Or why there is none."""
+def _page(one: FoundFile, etag: str | None) -> Page | Skipped:
     data = one.path.read_bytes()
     uri, suffix = one.path.as_uri(), one.path.suffix.lower()
     page = Page(url=uri, link=uri, body="", media_type=MEDIA_TYPES[suffix], etag=etag, meta={"path": one.name})
     if suffix == ".pdf":
         if not data.startswith(b"%PDF-"):
-            return "no PDF inside"
+            return Skipped("no PDF inside")
         return page._replace(body=base64.b64encode(data).decode(), encoding="base64")
     text = decoded(data)
     if text is None:
-        return "binary"
-    return page._replace(body=text) if text.strip() else "empty"
+        return Skipped("binary")
+    return page._replace(body=text) if text.strip() else Skipped("empty")
 
 
 def decoded(data: bytes) -> str | None:
@@ -201,10 +185,9 @@ def decoded(data: bytes) -> str | None:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         pass
-    declared = re.search(rb"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", data[:2048])
-    if declared:
+    if declared := html_body_declared_encoding(data):
         try:
-            return data.decode(declared[1].decode())
+            return data.decode(declared)
         except (LookupError, UnicodeDecodeError):
             pass  # wrongly declared, so the bytes decide
     from charset_normalizer import from_bytes
@@ -220,5 +203,5 @@ SOURCE = Source(
     owns=lambda link: link.startswith("file:"),
     link_of=link_of,
     options=("include", "exclude"),
-    whole=True,
+    complete=True,
 )

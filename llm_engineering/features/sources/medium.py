@@ -17,18 +17,19 @@ from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import host_of, is_host
 from llm_engineering.domain.ports import FetchContext, Fetcher
-from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.page import parse_date
 from llm_engineering.features.reading.feeds import ACCEPT, feed_entries, unpacked
-from llm_engineering.features.reading.pages import judge, read_in_browser
+from llm_engineering.features.reading.pages import page_and_wall, read_in_browser
 from llm_engineering.features.source import Page, Source, Target
 
 HOST = "medium.com"
-STUB = 1_000  # characters of HTML: a feed that holds only the teaser of a member-only story
+STUB_CHARACTERS = 1_000  # characters of HTML: a feed that holds only the teaser of a member-only story
 _POST_ID = re.compile(r"(?:^|[-/])([0-9a-f]{8,12})$")
-_MEMBERS = re.compile(r"continue reading on|class=\"medium-feed-snippet\"", re.IGNORECASE)
+_MEMBERS_ONLY = re.compile(r"continue reading on|class=\"medium-feed-snippet\"", re.IGNORECASE)
 _ID_LENGTHS = (10, 11, 12)  # hex digits; Medium drops leading zeros
-_AROUND = (
+_BOILERPLATE = (
     "//*[@data-testid='headerClapButton' or @data-testid='audioPlayButton' or @data-testid='headerSocialShareButton']",
     "//*[@data-testid='authorPhoto' or @data-testid='storyReadTime' or @data-testid='storyPublishDate']",
     "//*[contains(@class, 'speechify-ignore') or contains(@class, 'pw-responses')]",
@@ -91,39 +92,41 @@ def feed_of(address: str) -> str:
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
     """One story. Raises SourceError with the reason of each rung; the last rung's decides."""
-    tried: list[str] = []
-    if page := _from_feed(target, context, tried):
+    failures: list[str] = []
+    if page := _from_feed(target, context, failures):
         yield page
         return
     try:
-        page, wall = judge(context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified), target)
+        page, wall = page_and_wall(
+            context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified), target
+        )
         if wall is None:
             yield page
             return
         reason, detail, retry = wall.reason, wall.detail, wall.retry
     except SourceError as error:
         reason, detail, retry = error.reason, error.detail or str(error.reason), error.retry
-    tried.append(f"page: {detail}")
+    failures.append(f"page: {detail}")
     if reason in (Reason.PAYWALL, Reason.NOT_FOUND, Reason.ROBOTS, Reason.BLOCKED_ADDRESS):  # a browser sees no more
-        raise SourceError(target.link, reason, "; ".join(tried), retry=retry)
-    yield read_in_browser(target, context, reason, "; ".join(tried))
+        raise SourceError(target.link, reason, "; ".join(failures), retry=retry)
+    yield read_in_browser(target, context, reason, "; ".join(failures))
 
 
-def _from_feed(target: Target, context: FetchContext, tried: list[str]) -> Page | None:
+def _from_feed(target: Target, context: FetchContext, failures: list[str]) -> Page | None:
     story_id = post_id(target.url)
     feed = _feed_for(target.url)
     if not story_id or not feed:
-        tried.append("feed: the link names no author")
+        failures.append("feed: the link names no author")
         return None
     try:
         story = _read_feed(feed, context).get(story_id)
     except SourceError as error:
-        tried.append(f"feed: {error.detail or error.reason}")
+        failures.append(f"feed: {error.detail or error.reason}")
         return None
     if story is None:
-        tried.append("feed: it no longer lists this story")
-    elif _MEMBERS.search(story.html) or len(story.html) < STUB:
-        tried.append("feed: it holds only the beginning")
+        failures.append("feed: it no longer lists this story")
+    elif _MEMBERS_ONLY.search(story.html) or len(story.html) < STUB_CHARACTERS:
+        failures.append("feed: it holds only the beginning")
     else:
         return Page(
             url=target.url,
@@ -149,14 +152,14 @@ def _read_feed(url: str, context: FetchContext) -> dict[str, _Story]:
     with _feeds_lock:
         known = _feeds.setdefault(context.fetch, {})
         if url not in known:
-            known[url] = _ask_feed(url, context)
+            known[url] = _fetch_feed(url, context)
         answer = known[url]
     if isinstance(answer, SourceError):
         raise SourceError(answer.link, answer.reason, answer.detail, retry=answer.retry)
     return answer
 
 
-def _ask_feed(url: str, context: FetchContext) -> dict[str, _Story] | SourceError:
+def _fetch_feed(url: str, context: FetchContext) -> dict[str, _Story] | SourceError:
     try:
         answer = context.fetch.get(url, accept=ACCEPT)
         entries = feed_entries(unpacked(answer), url)
@@ -176,7 +179,7 @@ def _story(entry: dict[str, Any]) -> _Story:
 
 
 def clean(body: str, media_type: str) -> Cleaned:
-    return clean_html(body, media_type, without=_AROUND)
+    return clean_html(body, media_type, without=_BOILERPLATE)
 
 
 SOURCE = Source(
@@ -187,5 +190,5 @@ SOURCE = Source(
     clean=clean,
     discover=discover,
     canonical=canonical,
-    forgets=True,  # a feed holds ten stories, and an older one would meet the wall
+    latest_only=True,  # a feed holds ten stories, and an older one would meet the wall
 )

@@ -10,7 +10,8 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import is_host
 from llm_engineering.domain.ports import FetchContext
-from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.reading.pages import read_page
 from llm_engineering.features.source import Page, Source, Target
@@ -18,7 +19,7 @@ from llm_engineering.features.source import Page, Source, Target
 PAGE = 50  # posts per answer of the archive, its maximum
 MAX_PAGES = 200
 _COMMENTS = re.compile(r"^(https?://[^/]+/p/[^/?#]+)/comments?(?:/[^?#]*)?(?=[?#]|$)")
-_AROUND = (
+_BOILERPLATE = (
     "//*[contains(concat(' ', @class, ' '), ' subscription-widget-wrap ')]",
     "//*[contains(concat(' ', @class, ' '), ' subscription-widget-wrap-editor ')]",
     "//*[contains(concat(' ', @class, ' '), ' subscribe-widget ')]",
@@ -35,7 +36,7 @@ def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
 
 
 def clean(body: str, media_type: str) -> Cleaned:
-    return clean_html(body, media_type, without=_AROUND)
+    return clean_html(body, media_type, without=_BOILERPLATE)
 
 
 def canonical(link: str) -> str:
@@ -52,22 +53,22 @@ def discover(address: str, context: FetchContext) -> Iterator[str]:
     if "/p/" in urlsplit(site).path:
         yield site
         return
-    tried: list[SourceError] = []
-    for rung in (_archive, _feed, _sitemap):
+    errors: list[SourceError] = []
+    for listing in (_archive, _feed, _sitemap):
         found = False
         try:
-            for link in rung(site, context):
+            for link in listing(site, context):
                 found = True
                 yield link
         except SourceError as error:
             if found:
                 raise
-            tried.append(error)
+            errors.append(error)
         if found:
             return
-    why = "; ".join(f"{error.link}: {error.detail or error.reason}" for error in tried)
-    worst = tried[0] if tried else None
-    reason, retry = (worst.reason, any(e.retry for e in tried)) if worst else (Reason.EMPTY, True)
+    why = "; ".join(f"{error.link}: {error.detail or error.reason}" for error in errors)
+    first = errors[0] if errors else None
+    reason, retry = (first.reason, any(e.retry for e in errors)) if first else (Reason.EMPTY, True)
     raise SourceError(site, reason, why or "no posts there; is the name right?", retry=retry)
 
 

@@ -5,30 +5,34 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.infrastructure.fetchers import ssrf_guard
-from llm_engineering.infrastructure.fetchers.chromium import Running, find_browser
-from llm_engineering.infrastructure.fetchers.errors import FetchError, about, one_line
+from llm_engineering.infrastructure.fetchers.chromium import RunningBrowser, find_browser
+from llm_engineering.infrastructure.fetchers.errors import FetchError, as_source_error, printable_line
 from llm_engineering.infrastructure.fetchers.proxy import GuardedProxy
 from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard
 
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
+
 T = TypeVar("T")
 MAX_CHARACTERS = 20_000_000
-ABSENT = (
+NO_BROWSER = (
     "no Chromium with its chromedriver found: apt install chromium chromium-driver, or set TWIN_CHROMIUM to the browser"
 )
 # Scrolls down and says how much there is; called until the answer stays the same.
-GROW = """
+SCROLL_DOWN = """
 window.scrollTo(0, document.documentElement.scrollHeight);
 return [document.documentElement.scrollHeight, document.getElementsByTagName('*').length,
         (document.body || {textContent: ''}).textContent.length];
 """
 # The HTTP status, or the name of the error when Chromium shows its own page instead, under the address that failed.
-ANSWER = """
+STATUS = """
 if (location.protocol === 'chrome-error:') return 'net::ERR_' + ((window.loadTimeDataRaw || {}).errorCode || 'FAILED');
 const navigation = performance.getEntriesByType('navigation')[0];
 return (navigation && navigation.responseStatus) || 200;
@@ -69,21 +73,22 @@ class SeleniumBrowser:
         self._guard = SsrfGuard(allow_hosts=allow_hosts, resolve=resolve)
         self._page, self._quiet, self._grow, self._answer = page_seconds, quiet_seconds, grow_seconds, answer_seconds
         self._one_at_a_time = threading.RLock()
-        self._running: Running | None = None
+        self._running: RunningBrowser | None = None
         self._proxy: GuardedProxy | None = None
+        self._refusals: dict[str, FetchError] = {}  # host -> why the proxy did not let the browser reach it
 
     def get(self, url: str) -> Fetched:
         """The page's HTML after its scripts ran and it stopped growing. Raises SourceError."""
-        with self._one_at_a_time, about(url):
+        with self._one_at_a_time, as_source_error(url):
             self._guard.check(url)
-            return self._surviving_a_crash(lambda: self._read(url))
+            return self._retried_after_a_crash(lambda: self._read(url))
 
     def login(self, url: str, fields: dict[str, str], submit: str) -> None:
         """Fill the form at `url` (CSS selector -> text) and press `submit`. Raises SourceError(LOGIN) if there is no
         such form, or it is still there afterwards."""
-        with self._one_at_a_time, about(url):
+        with self._one_at_a_time, as_source_error(url):
             self._guard.check(url)
-            self._surviving_a_crash(lambda: self._fill(url, fields, submit))
+            self._retried_after_a_crash(lambda: self._fill(url, fields, submit))
 
     def close(self) -> None:
         with self._one_at_a_time:
@@ -98,51 +103,49 @@ class SeleniumBrowser:
 
     def _read(self, url: str) -> Fetched:
         driver = self._open(url)
-        self._until_quiet()
-        status = self._checked_answer()
-        html, here = driver.page_source, driver.current_url
+        status = self._settled_status(driver)
+        html, landed = driver.page_source, driver.current_url
         if len(html) > MAX_CHARACTERS:
             raise FetchError(Reason.TOO_LARGE, f"the page grew above {MAX_CHARACTERS:,} characters", retry=False)
-        return Fetched(here, status, "text/html", html, html.encode("utf-8", "replace"))
+        return Fetched(landed, status, "text/html", html, html.encode("utf-8", "replace"))
 
-    def _open(self, url: str):
+    def _open(self, url: str) -> "Chrome":
         driver = self._started().driver
-        self._proxy.refusals.clear()
+        self._refusals.clear()
         driver.get(url)
         return driver
 
-    def _until_quiet(self) -> None:
-        size, driver = None, self._running.driver
-        end = time.monotonic() + self._grow
-        quiet_since = now = time.monotonic()
-        while now < end and now - quiet_since < self._quiet:
-            if (found := driver.execute_script(GROW)) != size:
-                size, quiet_since = found, time.monotonic()
-            time.sleep(min(0.1, self._quiet / 4))
-            now = time.monotonic()
-
-    def _checked_answer(self) -> int:
-        """The status of where the browser ended up; the proxy's refusal looks like a plain 403 to the browser."""
-        driver = self._running.driver
-        if refused := self._proxy.refusals.get(urlsplit(driver.current_url).hostname or ""):
+    def _settled_status(self, driver: "Chrome") -> int:
+        """Of where the browser ended up, once the page is whole; the proxy's refusal looks like a plain 403 to it."""
+        self._wait_until_quiet(driver)
+        if refused := self._refusals.get(urlsplit(driver.current_url).hostname or ""):
             raise refused
-        status = driver.execute_script(ANSWER)
+        status = driver.execute_script(STATUS)
         if isinstance(status, str):
             raise self._load_error(status)
         if status in (404, 410):
             raise FetchError(Reason.NOT_FOUND, f"HTTP {status}", retry=False)
         if status >= 400:
-            again = status == 429 or 500 <= status < 600
-            raise FetchError(Reason.HTTP_ERROR, f"HTTP {status} in the browser", retry=again)
+            retry = status == 429 or 500 <= status < 600
+            raise FetchError(Reason.HTTP_ERROR, f"HTTP {status} in the browser", retry=retry)
         return status
+
+    def _wait_until_quiet(self, driver: "Chrome") -> None:
+        size: object = None
+        end = time.monotonic() + self._grow
+        quiet_since = now = time.monotonic()
+        while now < end and now - quiet_since < self._quiet:
+            if (found := driver.execute_script(SCROLL_DOWN)) != size:
+                size, quiet_since = found, time.monotonic()
+            time.sleep(min(0.1, self._quiet / 4))
+            now = time.monotonic()
 
     def _fill(self, url: str, fields: dict[str, str], submit: str) -> None:
         from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
         from selenium.webdriver.common.by import By
 
         driver = self._open(url)
-        self._until_quiet()
-        self._checked_answer()
+        self._settled_status(driver)
         try:
             for selector, text in fields.items():
                 field = driver.find_element(By.CSS_SELECTOR, selector)
@@ -151,37 +154,37 @@ class SeleniumBrowser:
             document = driver.find_element(By.TAG_NAME, "html")
             driver.find_element(By.CSS_SELECTOR, submit).click()
         except (NoSuchElementException, StaleElementReferenceException) as error:
-            wanted = ", ".join((*fields, submit))
-            raise FetchError(Reason.LOGIN, f"the page has no such form ({wanted})", retry=False) from error
-        self._until_left(document)
-        self._until_quiet()
+            selectors = ", ".join((*fields, submit))
+            raise FetchError(Reason.LOGIN, f"the page has no such form ({selectors})", retry=False) from error
+        self._wait_until_left(driver, document)
+        self._wait_until_quiet(driver)
         if all(driver.find_elements(By.CSS_SELECTOR, selector) for selector in fields):
             raise FetchError(Reason.LOGIN, "the login form is still there; check the name and password", retry=False)
 
-    def _until_left(self, document) -> None:
+    def _wait_until_left(self, driver: "Chrome", document: "WebElement") -> None:
         """Until the answer to the form took the document's place; a form that a script sends may never leave it."""
         from selenium.common.exceptions import TimeoutException
         from selenium.webdriver.support.expected_conditions import staleness_of
         from selenium.webdriver.support.wait import WebDriverWait
 
         try:
-            WebDriverWait(self._running.driver, self._answer, poll_frequency=0.05).until(staleness_of(document))
+            WebDriverWait(driver, self._answer, poll_frequency=0.05).until(staleness_of(document))
         except TimeoutException:
             return
 
     # --- one browser ----------------------------------------------------------------------------------------
 
-    def _started(self) -> Running:
+    def _started(self) -> RunningBrowser:
         if self._running is None:
             found = find_browser(self._chromium)
             if found is None:
-                raise FetchError(Reason.BROWSER, ABSENT, retry=False)
-            self._proxy = self._proxy or GuardedProxy(self._guard)
+                raise FetchError(Reason.BROWSER, NO_BROWSER, retry=False)
+            self._proxy = self._proxy or GuardedProxy(self._guard, self._refusals)
             atexit.register(self.close)  # the last net, for programs that forget to close
-            self._running = Running(found, proxy=self._proxy.address, page_seconds=self._page)
+            self._running = RunningBrowser(found, proxy=self._proxy.address, page_seconds=self._page)
         return self._running
 
-    def _surviving_a_crash(self, work: Callable[[], T]) -> T:
+    def _retried_after_a_crash(self, work: Callable[[], T]) -> T:
         """Once more in a fresh browser when this one has gone; a second crash is the page's doing, or the machine's."""
         from selenium.common.exceptions import TimeoutException, WebDriverException
         from urllib3.exceptions import HTTPError
@@ -192,7 +195,7 @@ class SeleniumBrowser:
             except TimeoutException as error:
                 raise FetchError(Reason.TIMEOUT, f"no document within {self._page:g} s", retry=True) from error
             except (WebDriverException, HTTPError, ConnectionError) as error:
-                words = one_line(getattr(error, "msg", None) or error)
+                words = printable_line(getattr(error, "msg", None) or error)
                 if "net::ERR_" in words:
                     raise self._load_error(words) from error
                 if self._running is not None:
@@ -203,8 +206,8 @@ class SeleniumBrowser:
         raise AssertionError("two tries, each returns or raises")
 
     def _load_error(self, words: str) -> FetchError:
-        if self._proxy.refusals:
-            return next(reversed(self._proxy.refusals.values()))
+        if self._refusals:
+            return next(reversed(self._refusals.values()))
         name = words.partition("net::ERR_")[2].partition(" ")[0].removeprefix("ERR_")
         reason, retry = next((reason, retry) for start, reason, retry in NET_ERRORS if name.startswith(start))
         return FetchError(reason, f"the browser says net::ERR_{name}", retry=retry)

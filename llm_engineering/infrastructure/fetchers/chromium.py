@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 BINARIES = (
     "chromium",
@@ -61,14 +65,14 @@ class BrowserPaths(NamedTuple):
 
 def find_browser(chromium: Path | None = None) -> BrowserPaths | None:
     """The given binary, or the first that is where Debian, Chrome or macOS put it; None without one or its driver."""
-    binary = _first([str(chromium)]) if chromium else _first(BINARIES)
+    binary = _first_installed([str(chromium)]) if chromium else _first_installed(BINARIES)
     if binary is None:
         return None
-    driver = _first((str(binary.parent / "chromedriver"), *DRIVERS))
+    driver = _first_installed((str(binary.parent / "chromedriver"), *DRIVERS))
     return BrowserPaths(binary, driver) if driver else None
 
 
-class Running:
+class RunningBrowser:
     """A started browser. `driver` is selenium's; `stop` leaves no process and no profile, in whatever state it is."""
 
     def __init__(self, found: BrowserPaths, *, proxy: str, page_seconds: float) -> None:
@@ -84,13 +88,13 @@ class Running:
         options.add_experimental_option("prefs", {"download_restrictions": 3})
         for flag in (*FLAGS, f"--proxy-server=http://{proxy}", f"--user-data-dir={self._profile}"):
             options.add_argument(flag)
-        quiet = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        without_proxies = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         # Its own session, so that the driver and all that it starts can be ended as one.
         self._service = Service(
-            str(found.driver), log_output=subprocess.DEVNULL, env=quiet, popen_kw={"start_new_session": True}
+            str(found.driver), log_output=subprocess.DEVNULL, env=without_proxies, popen_kw={"start_new_session": True}
         )
         try:
-            self.driver: Any = webdriver.Chrome(options=options, service=self._service)
+            self.driver = webdriver.Chrome(options=options, service=self._service)
             self.driver.set_page_load_timeout(page_seconds)
             self.driver.set_script_timeout(page_seconds)
         except BaseException:
@@ -101,7 +105,7 @@ class Running:
         process = getattr(self._service, "process", None)
         driver = getattr(self, "driver", None)
         if driver is not None and process is not None and process.poll() is None:
-            _quietly(driver.quit)
+            _quit(driver)
         if process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -109,16 +113,16 @@ class Running:
         shutil.rmtree(self._profile, ignore_errors=True)
 
 
-def _quietly(quit_: Any) -> None:
+def _quit(driver: "Chrome") -> None:
     """A browser that has crashed cannot be asked to quit; it is killed next."""
     from selenium.common.exceptions import WebDriverException
     from urllib3.exceptions import HTTPError
 
     with suppress(WebDriverException, HTTPError, OSError):
-        quit_()
+        driver.quit()
 
 
-def _first(candidates) -> Path | None:
+def _first_installed(candidates: Iterable[str]) -> Path | None:
     return next((Path(path) for one in candidates if (path := shutil.which(one))), None)
 
 

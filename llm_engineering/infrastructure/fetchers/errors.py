@@ -1,6 +1,6 @@
 """What can go wrong on the way to a page, before it is known which link it happened to."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from llm_engineering.domain.errors import SourceError
@@ -8,8 +8,8 @@ from llm_engineering.domain.ledger import Reason
 
 
 class FetchError(Exception):
-    """One attempt failed. `retry`: worth another run; `again`: worth another attempt in this one, after `wait` seconds
-    (None: as long as the back-off says). `status` is the HTTP status, if it got that far."""
+    """One attempt failed. `retry`: worth another run; `retry_now`: worth another attempt in this one, after
+    `retry_after` seconds (None: as long as the back-off says). `status` is the HTTP status, if it got that far."""
 
     def __init__(
         self,
@@ -17,13 +17,13 @@ class FetchError(Exception):
         detail: str,
         *,
         retry: bool,
-        again: bool = False,
-        wait: float | None = None,
+        retry_now: bool = False,
+        retry_after: float | None = None,
         status: int | None = None,
     ) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail, self.retry = reason, detail, retry
-        self.again, self.wait, self.status = again, wait, status
+        self.retry_now, self.retry_after, self.status = retry_now, retry_after, status
 
 
 class FetchTimeout(Exception):
@@ -31,15 +31,15 @@ class FetchTimeout(Exception):
 
 
 @contextmanager
-def about(link: str) -> Iterator[None]:
-    """Trouble inside becomes SourceError of this link."""
+def as_source_error(link: str) -> Generator[None]:
+    """A FetchError inside becomes a SourceError of this link."""
     try:
         yield
-    except FetchError as trouble:
-        raise SourceError(link, trouble.reason, one_line(trouble.detail), retry=trouble.retry) from trouble
+    except FetchError as error:
+        raise SourceError(link, error.reason, printable_line(error.detail), retry=error.retry) from error
 
 
-def one_line(text: object, limit: int = 240) -> str:
+def printable_line(text: object, limit: int = 240) -> str:
     """Errors of libraries and words of servers, fit for a report: no line breaks, no control characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

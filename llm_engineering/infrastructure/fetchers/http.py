@@ -5,43 +5,53 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
-from llm_engineering.infrastructure.fetchers import decoding, robots, ssrf_guard
-from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, about, one_line
-from llm_engineering.infrastructure.fetchers.guarded_transport import Deadline, clock, guarded_client, honest_errors
-from llm_engineering.infrastructure.fetchers.politeness import Turns, backoff
-from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers import robots, ssrf_guard
+from llm_engineering.infrastructure.fetchers.deadline import Deadline, deadline_scope
+from llm_engineering.infrastructure.fetchers.decompression import ACCEPT_ENCODING
+from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, as_source_error, printable_line
+from llm_engineering.infrastructure.fetchers.guarded_transport import guarded_client, translated_errors
+from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter, backoff
+from llm_engineering.infrastructure.fetchers.response import BodyLimits, read_response
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port
 from llm_engineering.infrastructure.fetchers.status import check_status, redirect
 
-HEAD = 1024  # bytes, enough to see what a body is
+if TYPE_CHECKING:
+    import httpx
 
 
-@dataclass
-class Ask:
-    """One link on its way: what is sent along, and the cookies that live only as long as its redirects."""
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for every attempt at one link: what is sent along, and what is taken in."""
 
     headers: dict[str, str]
-    accept: tuple[str, ...]  # prefixes of media types; ("",) for any
-    deadline: Deadline
-    cookies: Any  # httpx.Cookies
-    asks_robots: bool = True
-    cut_at: int | None = None  # take this many bytes and be content, instead of raising TOO_LARGE
+    limits: BodyLimits
+    obey_robots: bool = True
 
     @property
     def conditional(self) -> bool:
         return not self.headers.keys().isdisjoint(("If-None-Match", "If-Modified-Since"))
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt: its cookies live only as long as its redirects."""
+
+    conditions: Conditions
+    deadline: Deadline
+    cookies: "httpx.Cookies"
+
+
 class HttpFetcher:
     """Plays `Fetcher`; safe to share between threads. Times in seconds, sizes in bytes.
 
     `total_timeout` holds for a link as a whole: its redirects, attempts and the waits between them, but not the wait
-    for its host's turn. `turns` are shared between fetchers. `resolve` (host, port -> addresses) and `first_backoff`
-    are for tests and for the curious.
+    for its host's turn. `rate_limiter` is shared between fetchers. `resolve` (host, port -> addresses) and
+    `first_backoff` are for tests and for the curious.
     """
 
     def __init__(
@@ -58,7 +68,7 @@ class HttpFetcher:
         max_bytes: int,
         allow_hosts: Sequence[str] = (),
         own_hosts: Sequence[str] = (),
-        turns: Turns | None = None,
+        rate_limiter: HostRateLimiter | None = None,
         resolve: ssrf_guard.Resolve = ssrf_guard.resolve,
         first_backoff: float = 0.5,
     ) -> None:
@@ -71,7 +81,7 @@ class HttpFetcher:
         self._client.timeout = httpx.Timeout(read_timeout, connect=connect_timeout, pool=None)
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # nothing outlives one `get`
         self._closed = threading.Event()
-        self._turns = turns or Turns(per_host=per_host)
+        self._rate_limiter = rate_limiter or HostRateLimiter(per_host=per_host)
         self._robots = robots.Robots(user_agent=user_agent, read=self._read_robots)
 
     def get(
@@ -88,31 +98,36 @@ class HttpFetcher:
             headers["If-None-Match"] = etag
         if last_modified:
             headers["If-Modified-Since"] = last_modified
-        with about(url):
-            return self._persist(url, headers, tuple(accept))
+        with as_source_error(url):
+            return self._fetch(url, Conditions(headers, BodyLimits(self._max_bytes, tuple(accept))))
 
     def close(self) -> None:
         """Ends the waits of other threads too; what they were asking for raises SourceError."""
         self._closed.set()
         self._client.close()
 
+    def _read_robots(self, url: str) -> str:
+        """The text of a robots.txt, as much of it as counts. Raises FetchError."""
+        limits = BodyLimits(robots.MAX_BYTES, ("",), truncate=True)
+        fetched = self._fetch(url, Conditions({"Accept": "text/plain, */*;q=0.1"}, limits, obey_robots=False))
+        return fetched.body.decode("utf-8-sig", "replace")
+
     # --- attempts -------------------------------------------------------------------------------------------
 
-    def _persist(self, url: str, headers: dict[str, str], accept: tuple[str, ...], **options: Any) -> Fetched:
+    def _fetch(self, url: str, conditions: Conditions) -> Fetched:
         """Attempt after attempt, until one succeeds or another is not worth its time."""
         import httpx
 
-        headers["Accept-Encoding"] = decoding.ACCEPT_ENCODING
         deadline = Deadline(self._total)
-        for attempt in range(1, self._attempts + 1):
+        for number in range(1, self._attempts + 1):
             try:
-                with clock(deadline):
-                    return self._follow(url, Ask(headers, accept, deadline, httpx.Cookies(), **options))
+                with deadline_scope(deadline):
+                    return self._follow_redirects(url, Attempt(conditions, deadline, httpx.Cookies()))
             except FetchTimeout:
                 raise FetchError(Reason.TIMEOUT, f"no whole answer within {self._total:g} s", retry=True) from None
-            except FetchError as trouble:
-                seconds = backoff(attempt, self._first_backoff) if trouble.wait is None else trouble.wait
-                if not trouble.again or attempt == self._attempts or not deadline.allows(seconds):
+            except FetchError as error:
+                seconds = backoff(number, self._first_backoff) if error.retry_after is None else error.retry_after
+                if not error.retry_now or number == self._attempts or not deadline.allows(seconds):
                     raise
             self._wait(seconds)
         raise AssertionError("there is at least one attempt")
@@ -123,128 +138,69 @@ class HttpFetcher:
 
     # --- one attempt: redirects, each hop checked and in its host's turn --------------------------------------
 
-    def _follow(self, url: str, ask: Ask) -> Fetched:
-        here, seen = urldefrag(url).url, set()
+    def _follow_redirects(self, url: str, attempt: Attempt) -> Fetched:
+        start = here = urldefrag(url).url
+        seen: set[tuple[str, str | None]] = set()
         for _hop in range(self._max_redirects + 1):
             try:
-                request = self._request(here, ask)
+                request = self._request(here, attempt)
                 if (step := (here, request.headers.get("Cookie"))) in seen:
                     raise FetchError(Reason.REDIRECT_LOOP, "redirects in a circle", retry=False)
                 seen.add(step)
-                answer = self._ask(request, ask, self._delay_of(here, ask))
-            except FetchError as trouble:
-                trouble.detail += f", redirected to {here}" if seen and here != urldefrag(url).url else ""
+                answer = self._exchange(request, attempt, self._delay_before(here, attempt))
+            except FetchError as error:
+                error.detail += f", redirected to {here}" if here != start else ""
                 raise
             if isinstance(answer, Fetched):
                 return answer
             here = answer
         raise FetchError(Reason.REDIRECT_LOOP, f"more than {self._max_redirects} redirects", retry=False)
 
-    def _request(self, url: str, ask: Ask):
+    def _request(self, url: str, attempt: Attempt) -> "httpx.Request":
         import httpx
 
         checked_url(url)
+        headers = {**attempt.conditions.headers, "Accept-Encoding": ACCEPT_ENCODING}
         try:
-            return self._client.build_request("GET", url, headers=ask.headers, cookies=ask.cookies)
+            return self._client.build_request("GET", url, headers=headers, cookies=attempt.cookies)
         except (httpx.InvalidURL, ValueError) as error:
-            raise FetchError(Reason.BAD_LINK, f"not a link: {one_line(error)}", retry=False) from error
+            raise FetchError(Reason.BAD_LINK, f"not a link: {printable_line(error)}", retry=False) from error
 
-    def _delay_of(self, url: str, ask: Ask) -> float:
-        parts = checked_url(url)
-        if not ask.asks_robots or self._own.allows(parts.hostname, port_of(parts)):
+    def _delay_before(self, url: str, attempt: Attempt) -> float:
+        if not attempt.conditions.obey_robots or self._own.allows(*host_and_port(checked_url(url))):
             return self._delay
-        with ask.deadline.pause(), clock(None):  # robots.txt has a deadline of its own
+        with attempt.deadline.pause(), deadline_scope(None):  # robots.txt has a deadline of its own
             return max(self._delay, self._robots.delay(url))
 
-    def _ask(self, request, ask: Ask, delay: float) -> Fetched | str:
+    def _exchange(self, request: "httpx.Request", attempt: Attempt, delay: float) -> Fetched | str:
         """The answer, or where it redirects to."""
-        with ExitStack() as turn, honest_errors():
-            with ask.deadline.pause():
-                turn.enter_context(self._turns.turn(request.url.host, delay, wait=self._wait))
+        with ExitStack() as slot, translated_errors():
+            with attempt.deadline.pause():
+                slot.enter_context(self._rate_limiter.slot(request.url.host, delay, wait=self._wait))
             self._wait(0)
             with closing(self._send(request)) as response:
-                ask.cookies.extract_cookies(response)
+                attempt.cookies.extract_cookies(response)
                 if location := redirect(response):
                     return _joined(str(request.url), location)
                 try:
-                    check_status(response, conditional=ask.conditional)
-                except FetchError as trouble:
-                    if trouble.status == 429 and trouble.wait:
-                        self._turns.hold(request.url.host, trouble.wait)  # it was not meant for one link only
+                    check_status(response, conditional=attempt.conditions.conditional)
+                except FetchError as error:
+                    if error.status == 429 and error.retry_after:  # it was not meant for one link only
+                        self._rate_limiter.postpone(request.url.host, error.retry_after)
                     raise
-                return self._read(response, ask)
+                return read_response(response, attempt.conditions.limits)
 
-    def _send(self, request):
+    def _send(self, request: "httpx.Request") -> "httpx.Response":
         try:
             return self._client.send(request, stream=True)
         except RuntimeError:
             self._wait(0)  # "the client has been closed": by us, meanwhile
             raise
 
-    # --- one answer -----------------------------------------------------------------------------------------
-
-    def _read(self, response, ask: Ask) -> Fetched:
-        content_type = response.headers.get("Content-Type", "")
-        claimed = decoding.media_type(content_type)
-        if claimed not in ("", decoding.BINARY) and not claimed.startswith(ask.accept):
-            raise FetchError(
-                Reason.WRONG_TYPE, f"{one_line(claimed, 60)} is not {' or '.join(ask.accept)}", retry=False
-            )
-        body = self._body(response, ask, content_type)
-        media = decoding.sniff(content_type, body[:HEAD])
-        return Fetched(
-            url=str(response.url),
-            status=response.status_code,
-            media_type=media,
-            text=decoding.decode_text(body, content_type) if decoding.is_text(media) else "",
-            body=body,
-            etag=response.headers.get("ETag"),
-            last_modified=response.headers.get("Last-Modified"),
-        )
-
-    def _body(self, response, ask: Ask, content_type: str) -> bytes:
-        """Cut off as soon as it is known to be too large, or of a kind that was not asked for."""
-        limit = self._max_bytes if ask.cut_at is None else 2 * ask.cut_at
-        coding, announced = response.headers.get("Content-Encoding", ""), response.headers.get("Content-Length", "")
-        if ask.cut_at is None and announced.isdigit() and int(announced) > (limit // 2 if coding else limit):
-            raise FetchError(Reason.TOO_LARGE, f"{int(announced):,} bytes announced (fetch.max_bytes)", retry=False)
-        body, seen = bytearray(), False
-        for piece in decoding.decompressed(response.iter_raw(), coding, max_bytes=limit):
-            body += piece
-            if ask.cut_at is not None and len(body) >= ask.cut_at:
-                return bytes(body[: ask.cut_at])
-            if not seen and len(body) >= HEAD:
-                seen = _check_kind(content_type, body, ask.accept)
-        seen or _check_kind(content_type, body, ask.accept)
-        return bytes(body)
-
-    # --- robots.txt -----------------------------------------------------------------------------------------
-
-    def _read_robots(self, url: str) -> str | None:
-        """None when there is none: RFC 9309, 2.3.1.3, any 4xx but "too many requests", and redirects without end."""
-        try:
-            headers = {"Accept": "text/plain, */*;q=0.1"}
-            fetched = self._persist(url, headers, ("",), asks_robots=False, cut_at=robots.MAX_BYTES)
-        except FetchError as trouble:
-            refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status != 429
-            if refused or trouble.reason == Reason.REDIRECT_LOOP:
-                return None
-            raise
-        return fetched.body.decode("utf-8-sig", "replace")
-
-
-def _check_kind(content_type: str, body: bytearray, accept: tuple[str, ...]) -> bool:
-    media = decoding.sniff(content_type, bytes(body[:HEAD]))
-    if not media.startswith(accept):
-        claimed = decoding.media_type(content_type) or "nothing in particular"
-        raise FetchError(Reason.WRONG_TYPE, f"served as {one_line(claimed, 60)}, but holds {media}", retry=False)
-    return True
-
 
 def _joined(here: str, location: str) -> str:
     try:
         return urldefrag(urljoin(here, location)).url
     except ValueError as error:
-        raise FetchError(
-            Reason.BAD_LINK, f"redirects to what is not a link: {one_line(location, 80)}", retry=False
-        ) from error
+        detail = f"redirects to what is not a link: {printable_line(location, 80)}"
+        raise FetchError(Reason.BAD_LINK, detail, retry=False) from error

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 LONGEST_BACKOFF = 20.0  # seconds
 
 
-class Turns:
+class HostRateLimiter:
     """At most `per_host` requests to one host at a time, their starts at least a delay apart.
 
     To be shared by every fetcher of a process: a host does not care which author it is asked for.
@@ -21,33 +21,38 @@ class Turns:
         self._per_host, self._now = per_host, now
         self._lock = threading.Lock()
         self._slots: dict[str, threading.Semaphore] = {}
-        self._next: dict[str, float] = {}  # host -> earliest start of the next request
+        self._next_start: dict[str, float] = {}  # host -> earliest start of the next request
 
     @contextmanager
-    def turn(self, host: str, delay: float, *, wait: Callable[[float], object] = time.sleep) -> Iterator[None]:
+    def slot(self, host: str, delay: float, *, wait: Callable[[float], object] = time.sleep) -> Generator[None]:
+        """Wait for the host's turn, and hold it for one request. `delay` in seconds to the next one's start."""
         with self._lock:
             slot = self._slots.setdefault(host, threading.Semaphore(self._per_host))
         with slot:
-            if (seconds := self._reserve(host, delay)) > 0:
+            if (seconds := self._reserve_start(host, delay)) > 0:
                 wait(seconds)
             yield
 
-    def hold(self, host: str, seconds: float) -> None:
+    def postpone(self, host: str, seconds: float) -> None:
         """Nobody's next request to this host starts earlier than that."""
         with self._lock:
-            self._next[host] = max(self._next.get(host, 0.0), self._now() + seconds)
+            self._next_start[host] = max(self._next_start.get(host, 0.0), self._now() + seconds)
 
-    def _reserve(self, host: str, delay: float) -> float:
+    def _reserve_start(self, host: str, delay: float) -> float:
         with self._lock:
             now = self._now()
-            start = max(now, self._next.get(host, now))
-            self._next[host] = start + delay
+            start = max(now, self._next_start.get(host, now))
+            self._next_start[host] = start + delay
             return start - now
 
 
 def backoff(attempt: int, first: float, *, chance: Callable[[], float] = random.random) -> float:
     """Seconds to wait after the given attempt (1, 2, …): doubling, between half and the whole of it at random, so
-    that many clients do not come back at once ("equal jitter", AWS Architecture Blog, 2015)."""
+    that many clients do not come back at once ("equal jitter", AWS Architecture Blog, 2015).
+
+    Not stamina's: it sleeps by itself, so closing a fetcher could not end the wait
+    (`test_closing_ends_the_waits_of_other_threads`), and a link's deadline could not refuse to begin it.
+    """
     whole = min(LONGEST_BACKOFF, first * 2 ** (attempt - 1))
     return whole * (0.5 + 0.5 * chance())
 

@@ -6,36 +6,37 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from typing import cast
+from urllib.parse import SplitResult, urlsplit
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.fetchers.errors import FetchError
-from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, port_of
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port
 
 IDLE = 30.0  # seconds without a byte, after which a connection is given up
-DROPPED = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*: they end here
+HOP_BY_HOP = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*: they end here
 
 
 class GuardedProxy:
     """Listens until closed. The browser gives it names, so it is the proxy that looks them up, once, and connects to
-    an address that was checked. `refusals` keeps why a host was not reached."""
+    an address that was checked. `refusals` receives why a host was not reached."""
 
-    def __init__(self, guard: SsrfGuard) -> None:
-        self.refusals: dict[str, FetchError] = {}
-        self._server = _Server(("127.0.0.1", 0), _Conversation)
-        self._server.connect = lambda host, port: self._connect(guard, host, port)
+    def __init__(self, guard: SsrfGuard, refusals: dict[str, FetchError]) -> None:
+        self._guard, self._refusals = guard, refusals
+        self._server = _Server(("127.0.0.1", 0), _Connection)
+        self._server.connect = self._connect
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="browser-proxy", daemon=True).start()
 
-    def _connect(self, guard: SsrfGuard, host: str, port: int) -> socket.socket:
+    def _connect(self, host: str, port: int) -> socket.socket:
         try:
-            [address, *_others] = guard.addresses(host, port)
+            [address, *_others] = self._guard.addresses(host, port)
             return socket.create_connection((address, port), timeout=IDLE)
-        except FetchError as trouble:
-            self.refusals[host] = trouble
+        except FetchError as error:
+            self._refusals[host] = error
             raise
         except OSError as error:
-            self.refusals[host] = FetchError(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
+            self._refusals[host] = FetchError(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
             raise
 
     def close(self) -> None:
@@ -49,10 +50,13 @@ class _Server(socketserver.ThreadingTCPServer):
     connect: Callable[[str, int], socket.socket]
 
 
-class _Conversation(socketserver.StreamRequestHandler):
+class _Connection(socketserver.StreamRequestHandler):
     """One connection of the browser: a tunnel, or one plain request."""
 
     timeout = IDLE
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        return cast("_Server", self.server).connect(host, port)
 
     def handle(self) -> None:
         try:
@@ -63,29 +67,29 @@ class _Conversation(socketserver.StreamRequestHandler):
         try:
             if method == "CONNECT":
                 parts = urlsplit(f"//{target}")
-                with self.server.connect(parts.hostname or "", parts.port or 443) as far:
+                with self._connect(parts.hostname or "", parts.port or 443) as upstream:
                     self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    self._both_ways(far)
+                    self._tunnel(upstream)
             else:
                 parts = checked_url(target, ("http",))
-                with self.server.connect(parts.hostname, port_of(parts)) as far:
-                    far.sendall(self._request(method, parts, version, headers))
-                    _pour(far, self.connection)
-        except FetchError as trouble:
-            self._refuse("403 Forbidden", trouble.detail)
+                with self._connect(*host_and_port(parts)) as upstream:
+                    upstream.sendall(self._request(method, parts, version, headers))
+                    _copy(upstream, self.connection)
+        except FetchError as error:
+            self._refuse("403 Forbidden", error.detail)
         except (OSError, ValueError) as error:
             self._refuse("502 Bad Gateway", str(error))
 
-    def _request(self, method: str, parts, version: str, headers: http.client.HTTPMessage) -> bytes:
+    def _request(self, method: str, parts: SplitResult, version: str, headers: http.client.HTTPMessage) -> bytes:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        kept = [f"{name}: {value}" for name, value in headers.items() if not _ends_here(name)]
+        kept = [f"{name}: {value}" for name, value in headers.items() if not _is_hop_by_hop(name)]
         head = "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close"]) + "\r\n\r\n"
         return head.encode("latin-1") + self.rfile.read(int(headers.get("Content-Length") or 0))
 
-    def _both_ways(self, far: socket.socket) -> None:
-        back = threading.Thread(target=_pour, args=(far, self.connection), daemon=True)
+    def _tunnel(self, upstream: socket.socket) -> None:
+        back = threading.Thread(target=_copy, args=(upstream, self.connection), daemon=True)
         back.start()
-        _pour(self.connection, far)
+        _copy(self.connection, upstream)
         back.join(IDLE)
 
     def _refuse(self, status: str, why: str) -> None:
@@ -99,11 +103,11 @@ class _Conversation(socketserver.StreamRequestHandler):
             return  # the browser has gone, or the tunnel was open already
 
 
-def _ends_here(name: str) -> bool:
-    return name.lower() in DROPPED or name.lower().startswith("proxy-")
+def _is_hop_by_hop(name: str) -> bool:
+    return name.lower() in HOP_BY_HOP or name.lower().startswith("proxy-")
 
 
-def _pour(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket) -> None:
     """Until the source ends or falls silent, or the target is gone; then the target is told that nothing follows."""
     try:
         while data := source.recv(io.DEFAULT_BUFFER_SIZE * 8):

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.fetchers.errors import FetchError, one_line
+from llm_engineering.infrastructure.fetchers.errors import FetchError, printable_line
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 
 # Beyond what `ipaddress` calls private, reserved, multicast, loopback, link-local or unspecified.
-CLOSED = tuple(
+NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
         (
@@ -39,10 +39,10 @@ def resolve(host: str, port: int) -> list[str]:
 def is_public(address: str) -> bool:
     """Whether an IP address is on the open internet; an IPv6 form that carries an IPv4 address is judged by both."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    return all(_is_open(one) for one in _with_inner(ip))
+    return all(_is_global(one) for one in _with_embedded(ip))
 
 
-def _with_inner(ip: Address) -> Iterator[Address]:
+def _with_embedded(ip: Address) -> Iterator[Address]:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped:  # ::ffff:1.2.3.4 is nothing but that IPv4 address
             yield ip.ipv4_mapped
@@ -55,8 +55,8 @@ def _with_inner(ip: Address) -> Iterator[Address]:
     yield ip
 
 
-def _is_open(ip: Address) -> bool:
-    closed = (
+def _is_global(ip: Address) -> bool:
+    special = (
         ip.is_private
         or ip.is_loopback
         or ip.is_link_local
@@ -65,46 +65,45 @@ def _is_open(ip: Address) -> bool:
         or ip.is_unspecified
         or not ip.is_global
     )
-    return not closed and not any(ip.version == network.version and ip in network for network in CLOSED)
+    return not special and not any(ip.version == network.version and ip in network for network in NOT_PUBLIC)
 
 
 class SsrfGuard:
     """Turns a host into the addresses that may be talked to; `allow_hosts` ("host" or "host:port") may be anything."""
 
     def __init__(self, *, allow_hosts: Sequence[str] = (), resolve: Resolve = resolve) -> None:
-        self._allowed = frozenset(map(_plain, allow_hosts))
+        self._allowed = frozenset(map(_normalized, allow_hosts))
         self._resolve = resolve
 
     def allows(self, host: str, port: int) -> bool:
-        name = _plain(host)
+        name = _normalized(host)
         return name in self._allowed or f"{name}:{port}" in self._allowed or f"[{name}]:{port}" in self._allowed
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """Raises Trouble: DNS when there is no address, BLOCKED_ADDRESS when one of them is not public."""
+        """Raises FetchError: DNS when there is no address, BLOCKED_ADDRESS when one of them is not public."""
         try:
             found = list(self._resolve(host, port))
         except socket.gaierror as error:
             again = error.errno == socket.EAI_AGAIN
             detail = f"the name {host} has no address: {error.strerror}"
-            raise FetchError(Reason.DNS, detail, retry=again, again=again) from error
+            raise FetchError(Reason.DNS, detail, retry=again, retry_now=again) from error
         except UnicodeError as error:
-            raise FetchError(Reason.DNS, f"{one_line(host, 80)} is no valid host name", retry=False) from error
+            raise FetchError(Reason.DNS, f"{printable_line(host, 80)} is no valid host name", retry=False) from error
         if not found:
             raise FetchError(Reason.DNS, f"the name {host} has no address", retry=False)
-        if not self.allows(host, port) and (closed := [one for one in found if not is_public(one)]):
-            where = host if host == closed[0] else f"{host} is {closed[0]}, which"
+        if not self.allows(host, port) and (private := [one for one in found if not is_public(one)]):
+            where = host if host == private[0] else f"{host} is {private[0]}, which"
             hint = f"if it is yours, add {host} to fetch.allow_hosts"
             raise FetchError(Reason.BLOCKED_ADDRESS, f"{where} is not on the public internet; {hint}", retry=False)
         return found
 
     def check(self, url: str) -> None:
         """The same for a whole link, for programs (git, a browser) that then connect by themselves."""
-        parts = checked_url(url)
-        self.addresses(parts.hostname, port_of(parts))
+        self.addresses(*host_and_port(checked_url(url)))
 
 
 def checked_url(url: str, schemes: Sequence[str] = ("http", "https")) -> SplitResult:
-    """`urlsplit`, for links that may be asked at all. Raises Trouble(BAD_LINK)."""
+    """`urlsplit`, for links that may be asked at all. Raises FetchError(BAD_LINK)."""
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port  # the port is only parsed when asked for
@@ -119,10 +118,11 @@ def checked_url(url: str, schemes: Sequence[str] = ("http", "https")) -> SplitRe
     return parts
 
 
-def port_of(parts: SplitResult) -> int:
-    return parts.port or PORTS[parts.scheme]
+def host_and_port(parts: SplitResult) -> tuple[str, int]:
+    """Of a checked URL; the port its scheme stands for, where it names none."""
+    return parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
-def _plain(host: str) -> str:
+def _normalized(host: str) -> str:
     host = host.strip().casefold().rstrip(".")
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host

@@ -2,8 +2,9 @@
 
 import json
 
-from llm_engineering.features.cleaning.cleaned import to_markdown
-from llm_engineering.features.reading.walls import Seen, wall_of
+from llm_engineering.features.cleaning.clean import clean_body
+from llm_engineering.features.reading.parsed_page import ParsedPage
+from llm_engineering.features.reading.walls import wall_of
 
 
 def test_every_real_page_is_accepted_and_cleaned(shared_pages):
@@ -12,9 +13,9 @@ def test_every_real_page_is_accepted_and_cleaned(shared_pages):
     refused, empty = {}, []
     for name, page in gold.items():
         html = (shared_pages / "html" / name).read_text(encoding="utf-8", errors="replace")
-        if wall := wall_of(Seen(html), page["url"]):
+        if wall := wall_of(ParsedPage(html), page["url"]):
             refused[name] = wall
-        if len(to_markdown(html, "text/html").text) < 100:
+        if len(clean_body(html, "text/html").text) < 100:
             empty.append(name)
     assert refused == {}
     assert empty == []

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from llm_engineering.features.reading.repository_files import licence_of, repository_files
+from llm_engineering.features.reading.licences import licence_of
+from llm_engineering.features.reading.repository_files import repository_files
 from llm_engineering.features.source import Skipped
 
 

@@ -4,7 +4,8 @@
 import pytest
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.features.reading.walls import Seen, wall_of
+from llm_engineering.features.reading.parsed_page import ParsedPage
+from llm_engineering.features.reading.walls import wall_of
 
 LONG = " ".join(f"Sentence number {n} of an article that says what its author thinks." for n in range(60))
 
@@ -108,7 +109,7 @@ WALLS = {
 @pytest.mark.parametrize("name", WALLS)
 def test_a_wall_is_recognised_for_what_it_is(name):
     html, reason = WALLS[name]
-    wall = wall_of(Seen(html), "https://site.example/post")
+    wall = wall_of(ParsedPage(html), "https://site.example/post")
     assert wall is not None
     assert wall.reason is reason
     assert wall.detail
@@ -123,7 +124,9 @@ def test_a_wall_is_recognised_for_what_it_is(name):
 )
 def test_where_the_redirects_ended_counts(url, reason):
     html = page("<h1>Join LinkedIn</h1><p>Agree & Join to see who you know.</p>")
-    assert wall_of(Seen(html), url).reason is reason
+    wall = wall_of(ParsedPage(html), url)
+    assert wall is not None
+    assert wall.reason is reason
 
 
 ARTICLES = {
@@ -174,9 +177,9 @@ ARTICLES = {
 
 @pytest.mark.parametrize("name", ARTICLES)
 def test_an_article_passes_whatever_it_is_about(name):
-    assert wall_of(Seen(ARTICLES[name]), "https://blog.example/p/login-pages-i-have-known") is None
+    assert wall_of(ParsedPage(ARTICLES[name]), "https://blog.example/p/login-pages-i-have-known") is None
 
 
 def test_what_may_go_away_is_worth_another_try():
-    assert wall_of(Seen(WALLS["perimeterx"][0])).retry
-    assert not wall_of(Seen(WALLS["newspaper stub"][0])).retry
+    walls = [wall_of(ParsedPage(WALLS[name][0])) for name in ("perimeterx", "newspaper stub")]
+    assert [wall and wall.retry for wall in walls] == [True, False]

@@ -3,17 +3,18 @@
 import sys
 
 import pytest
+from fetch_context import NOTHING
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.features.sources import Target
-from llm_engineering.features.sources.langchain_loader import SOURCE, link_of, place_of
+from llm_engineering.features.sources.langchain_loader import SOURCE, link_of, link_of_source
 
 
 def read(name, **arguments):
     options = {"arguments": arguments}
-    return list(SOURCE.crawl(Target(link_of(name, options), name, options=options), None))
+    return list(SOURCE.crawl(Target(link_of(name, options), name, options=options), NOTHING))
 
 
 def failed(name, **arguments):
@@ -77,11 +78,11 @@ def test_a_missing_package_is_named(tmp_path):
     assert not error.retry
 
 
-def test_what_a_loader_raises_is_trouble_with_this_link(tmp_path):
+def test_what_a_loader_raises_is_a_failure_of_this_link(tmp_path):
     assert "RuntimeError" in failed("TextLoader", file_path=str(tmp_path / "nowhere.txt")).detail
     assert "TypeError" in failed("TextLoader", wrong=1).detail
     with pytest.raises(SourceError, match="arguments is a mapping"):
-        list(SOURCE.crawl(Target("langchain:TextLoader#1", "TextLoader", options={"arguments": [1]}), None))
+        list(SOURCE.crawl(Target("langchain:TextLoader#1", "TextLoader", options={"arguments": [1]}), NOTHING))
 
 
 @pytest.mark.parametrize(
@@ -96,4 +97,4 @@ def test_what_a_loader_raises_is_trouble_with_this_link(tmp_path):
     ],
 )
 def test_only_an_address_or_a_file_is_a_place(source, place):
-    assert place_of(source) == place
+    assert link_of_source(source) == place
