@@ -28,7 +28,7 @@ class TrainingSample(NamedTuple):
     """A conversation as a model is trained on it. `mask` has a number for each of `ids`: 1 where the assistant writes
     the token, its end-of-turn token included, and 0 where it is only read."""
 
-    text: str
+    text: str  # without the dropped turns, but with what was cut
     ids: list[int]
     mask: list[int]
     dropped_turns: int = 0  # the oldest, so that the rest fits

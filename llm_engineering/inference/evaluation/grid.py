@@ -7,8 +7,8 @@ from llm_engineering.inference.config import RetrievalConfig
 CONFIGURED = "configured"  # the name of the setting that questions are answered with
 DENSE = "dense"  # the one that others are compared with
 
-_HYBRIDS = (("rrf", "ranks", 1.0), ("rrf", "ranks", 0.5), ("scores", "scores", 1.0), ("scores", "scores", 0.7))
-_HYBRIDS += (("scores", "scores", 0.4),)
+# what is fused, and the weight of BM25 beside dense
+_HYBRIDS = (("ranks", 1.0), ("ranks", 0.5), ("scores", 1.0), ("scores", 0.7), ("scores", 0.4))
 
 
 def settings_grid(configured: RetrievalConfig, rerankers: Collection[str]) -> dict[str, RetrievalConfig]:
@@ -17,9 +17,9 @@ def settings_grid(configured: RetrievalConfig, rerankers: Collection[str]) -> di
         DENSE: {"dense": True, "bm25": False},
         "bm25": {"dense": False, "bm25": True},
     }
-    for fusion, of, weight in _HYBRIDS:
-        both = {"dense": True, "bm25": True, "dense_weight": 1.0}
-        rankings[f"hybrid, {of} 1:{weight:g}"] = both | {"fusion": fusion, "bm25_weight": weight}
+    for fused, weight in _HYBRIDS:
+        fields = {"dense": True, "bm25": True, "dense_weight": 1.0, "bm25_weight": weight}
+        rankings[f"hybrid, {fused} 1:{weight:g}"] = fields | {"fusion": "rrf" if fused == "ranks" else "scores"}
     settings = {}
     for name, fields in rankings.items():
         for reranker in ("none", *rerankers):

@@ -17,7 +17,8 @@ from llm_engineering.domain.errors import EmbeddingMismatch
 from llm_engineering.domain.ports import IndexInfo
 
 DENSE, SPARSE = "dense", "bm25"
-KEYWORDS = ("author_id", "kind", "source", "document_id", "link")
+FILTERS = tuple(field for field in Where.model_fields if field in Chunk.model_fields)  # dates are asked as a range
+KEYWORDS = (*FILTERS, "link")
 DATES = ("published_at",)
 SIBLINGS = "document_chunks"  # how many chunks the document has: fewer points than that is a half-written document
 
@@ -142,7 +143,7 @@ def ids_by_document(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, 
 
 def any_of(where: Where | None) -> dict[str, list[str]]:
     """The fields that must equal one of these values."""
-    given = {field: getattr(where, field) for field in ("author_id", "kind", "source", "document_id")} if where else {}
+    given = {field: getattr(where, field) for field in FILTERS} if where else {}
     return {
         field: [str(v) for v in (value if isinstance(value, tuple) else (value,))]
         for field, value in given.items()
