@@ -1,11 +1,11 @@
 """The one place that knows which adapter stands behind which port."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
@@ -17,9 +17,11 @@ from llm_engineering.domain.ports import (
     Fetcher,
     LanguageModel,
     Ledger,
+    PersonalData,
     Registry,
     Repositories,
     Reranker,
+    TokenEmbedder,
     Tracer,
     VectorStore,
     Warehouse,
@@ -61,7 +63,7 @@ def build_vector_store(settings: Settings) -> VectorStore:
     raise _unknown_scheme("TWIN_VECTORS", url, "edge:///FOLDER or http://HOST:6333")
 
 
-def build_embedder(settings: Settings) -> Embedder:
+def build_embedder(settings: Settings) -> TokenEmbedder:
     from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 
     name, _, size = settings.embedder.partition(":")
@@ -69,7 +71,11 @@ def build_embedder(settings: Settings) -> Embedder:
         if size and not size.isdigit():
             raise ConfigError(f"TWIN_EMBEDDER={settings.embedder}: write hashing or hashing:SIZE, as hashing:256")
         return HashingEmbedder(int(size or 256))
-    return SentenceTransformerEmbedder(settings.embedder, precision=settings.embedder_precision)
+    return SentenceTransformerEmbedder(
+        settings.embedder,
+        precision=settings.embedder_precision,
+        revision_cache=settings.home / "cache" / "model-revisions.json",
+    )
 
 
 def build_language_model(settings: Settings, embedder: Embedder) -> LanguageModel:
@@ -111,8 +117,13 @@ def build_registry() -> Registry:
     return ZenMLRegistry()
 
 
-def build_reranker(config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None) -> Reranker | None:
-    """`remember` is for how many passages late interaction keeps what it read of them; None: as it says itself."""
+def build_reranker(
+    settings: Settings, config: RetrievalConfig, embedder: Embedder, *, remember: int | None = None
+) -> Reranker | None:
+    """None when the config wants none. `settings` hold the key of one that is asked over the network.
+
+    `remember` is for how many passages late interaction keeps what it read of them; None: as it says itself.
+    """
     match config.rerank:
         case "maxsim":
             from llm_engineering.infrastructure.rerankers import REMEMBERED, MaxSimReranker
@@ -139,7 +150,7 @@ def build_tracer(settings: Settings) -> Tracer:
             )
         case "jsonl":
             return tracing.JsonlTracer(settings.home / "traces")
-    return tracing.NoopTracer()
+    return tracing.NoopTracer(settings.home / "traces")
 
 
 def build_feedback(settings: Settings) -> FeedbackBook:
@@ -181,6 +192,14 @@ def local_path(variable: str, url: str) -> Path:
     return Path(rest[1:]).expanduser()
 
 
+class PersonalDataStore(NamedTuple):
+    """`unit`: what it counts. `open` raises StoreUnavailable when it is down."""
+
+    name: str
+    unit: str
+    open: Callable[[], PersonalData]
+
+
 @dataclass
 class Platform:
     """The opened parts. Each is built when first asked for, and closed by `open_platform`."""
@@ -204,7 +223,7 @@ class Platform:
         return build_vector_store(self.settings)
 
     @cached_property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> TokenEmbedder:
         return build_embedder(self.settings)
 
     @cached_property
@@ -223,8 +242,25 @@ class Platform:
     def feedback(self) -> FeedbackBook:
         return build_feedback(self.settings)
 
+    def personal_data(self, *, archive_models: bool = False) -> tuple[PersonalDataStore, ...]:
+        """Everything that keeps something of an author, what was derived from their writing first. Whoever adds a
+        store of such a kind adds it here; `archive_models`: models trained on them are taken out of use, too."""
+        from llm_engineering.infrastructure.trained_models import TrainedModels
+        from llm_engineering.infrastructure.vectors.personal_data import IndexedPassages
+        from llm_engineering.infrastructure.zenml.runs import ZenMLRuns
+
+        return (
+            PersonalDataStore("feedback", "judged answers", lambda: self.feedback),
+            PersonalDataStore("traces", "traces", lambda: self.tracer),
+            PersonalDataStore("runs", "runs", ZenMLRuns),
+            PersonalDataStore("models", "models", lambda: TrainedModels(self.registry, archive=archive_models)),
+            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors)),
+            PersonalDataStore("ledger", "links", lambda: self.ledger),
+            PersonalDataStore("warehouse", "documents", lambda: self.warehouse),
+        )
+
     @contextmanager
-    def fetch_context(self, config: EtlConfig) -> Iterator[FetchContext]:
+    def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:
         """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
         fetcher = build_fetcher(config.fetch)
         opened: list[Browser] = []
@@ -267,7 +303,7 @@ class Platform:
 
 
 @contextmanager
-def open_platform(settings: Settings | None = None) -> Iterator[Platform]:
+def open_platform(settings: Settings | None = None) -> Generator[Platform]:
     platform = Platform(settings or load_settings())
     try:
         yield platform

@@ -6,7 +6,7 @@ from pipelines.digital_data_etl import crawl_everyone
 from pipelines.outcome import raise_if_red, settle
 from steps.feature_engineering import build
 from steps.report import report
-from steps.watching import stopping
+from steps.run_control import stopping
 
 
 @pipeline(dynamic=True, enable_cache=False, execution_mode=ExecutionMode.CONTINUE_ON_FAILURE)

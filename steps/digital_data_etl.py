@@ -7,16 +7,16 @@ from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.runs import CrawlReport
 from llm_engineering.features.config import EtlConfig
 from llm_engineering.features.crawl.run import crawl_author
-from steps.run_record import CRAWL_REPORT, on_record
-from steps.watching import stopping, tell
+from steps.reporting import reporting
+from steps.run_control import publish_progress, stopping
 
 
 @step(enable_cache=False)
-def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[CrawlReport, CRAWL_REPORT]:
+def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[CrawlReport, "crawl_report"]:
     """Read the links of the config's one author into the warehouse. Red when fewer were read than the config allows."""
     [author] = config.authors
     with (
-        on_record(CRAWL_REPORT, partial(CrawlReport, author=author.name)) as finished,
+        reporting(partial(CrawlReport, author=author.name)) as finished,
         open_platform() as twin,
         twin.fetch_context(config) as context,
     ):
@@ -31,6 +31,6 @@ def crawl(config: EtlConfig, revalidate: bool, retry_failed: bool) -> Annotated[
                 revalidate=revalidate,
                 retry_failed=retry_failed,
                 stop=stopping.is_set,
-                on_progress=tell,
+                on_progress=publish_progress,
             )
         )

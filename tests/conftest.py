@@ -76,7 +76,7 @@ def new_fetcher(site):
 
     def make(*, resolve=site.resolve, first_backoff=0.01, **options):
         quick = {"allow_hosts": ("127.0.0.1", "localhost", "one.example", "two.example"), "read_timeout": 5.0}
-        config = FetchConfig(**{**quick, **options}).model_dump(exclude={"concurrency"})
+        config = FetchConfig.model_validate({**quick, **options}).model_dump(exclude={"concurrency"})
         fetchers.append(HttpFetcher(**config, resolve=resolve, first_backoff=first_backoff))
         return fetchers[-1]
 

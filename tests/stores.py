@@ -8,16 +8,17 @@ from llm_engineering.domain.documents import Author, Document, Kind
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
 
 
-def a_document(name: str = "a", body: str = "text", *, author: str = "Ann", **more) -> Document:
+def a_document(name: str = "a", body: str = "text", *, author: str = "Ann", **more: object) -> Document:
     link = f"https://example.com/{name}"
     fields = {"link": link, "url": link, "crawled_from": link, "source": "web_article", "kind": Kind.ARTICLE}
-    return Document(**{**fields, "author": Author(name=author), "body": body, **more})
+    return Document.model_validate({**fields, "author": Author(name=author), "body": body, **more})
 
 
-def an_entry(name: str = "a", outcome: Outcome = Outcome.READ, *, author: str = "Ann", **more) -> LedgerEntry:
+def an_entry(name: str = "a", outcome: Outcome = Outcome.READ, *, author: str = "Ann", **more: object) -> LedgerEntry:
     link, moment = f"https://example.com/{name}", datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     fields = {"link": link, "url": link, "author_id": Author(name=author).id, "author_name": author, "source": "x"}
-    return LedgerEntry(**{**fields, "outcome": outcome, "first_seen": moment, "last_attempt": moment, **more})
+    times = {"first_seen": moment, "last_attempt": moment}
+    return LedgerEntry.model_validate({**fields, **times, "outcome": outcome, **more})
 
 
 @pytest.fixture(params=["sqlite", "mongo"])

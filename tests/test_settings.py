@@ -1,6 +1,8 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import ROOT
 
 from llm_engineering.bootstrap import build_fetcher, build_vector_store, build_warehouse, local_path
 from llm_engineering.domain.errors import ConfigError
@@ -88,4 +90,24 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch, var
 
 def test_space_around_a_key_is_not_part_of_it(monkeypatch):
     monkeypatch.setenv("TWIN_OPENAI_API_KEY", " sk-abc\n")
-    assert load_settings().openai_api_key.get_secret_value() == "sk-abc"
+    key = load_settings().openai_api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-abc"
+
+
+def defaults() -> dict[str, str]:
+    """TWIN_NAME -> its default as a person writes it; "" where there is none, or one that other settings decide."""
+    fields = Settings.model_fields.items()
+    return {f"TWIN_{name.upper()}": "" if field.default is None else str(field.default) for name, field in fields}
+
+
+def test_the_env_example_has_every_setting_with_its_default():
+    written = dict(re.findall(r"^# (TWIN_\w+)=(\S*)", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    derived = {"TWIN_WAREHOUSE": Settings().warehouse_url, "TWIN_VECTORS": Settings().vectors_url}
+    assert written == defaults() | derived
+
+
+def test_docs_settings_has_every_setting_with_its_default():
+    rows = re.findall(r"^\| `(TWIN_\w+)` \| (.*?) \| ", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    in_words = re.compile(r"[^`]+")  # as "none", where the default is no value
+    assert {name: "" if in_words.fullmatch(default) else default.strip("`") for name, default in rows} == defaults()

@@ -12,6 +12,7 @@ import click
 
 from llm_engineering.domain.answers import Answer, Delta, Question
 from llm_engineering.domain.chunks import Hit, Where
+from llm_engineering.domain.citation_format import cite
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import BadQuestion, ConfigError, LLMTwinError
 from llm_engineering.inference.config import AskConfig
@@ -37,7 +38,7 @@ def main(question: str, author: str | None, limit: int | None, passages: bool, c
     from rich.console import Console
 
     from llm_engineering.bootstrap import open_platform
-    from tools.configs import load_ask_config
+    from llm_engineering.operate.configs import load_ask_config
 
     console = Console(highlight=False)
     try:
@@ -65,23 +66,22 @@ def answer_and_show(
 ) -> Answer:
     """The answer, printed as it is written, and then its sources. Raises as `ask`, and ModelUnavailable."""
     from llm_engineering.bootstrap import build_reranker
-    from llm_engineering.inference.answer import answer_stream
+    from llm_engineering.inference.answer import AnswerContext, answer_stream
     from llm_engineering.inference.understanding.understand import checked_question
 
     checked_question(question, config.understand)
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
         where = _where(author, reader)
-        steps = answer_stream(
-            Question(text=question, where=where, limit=limit),
+        context = AnswerContext(
             embedder=platform.embedder,
             reader=reader,
             model=platform.language_model,
-            reranker=build_reranker(config.retrieval, platform.embedder),
+            reranker=build_reranker(platform.settings, config.retrieval, platform.embedder),
             config=config,
             trace=platform.tracer.start("ask"),
         )
-        for step in steps:
+        for step in answer_stream(Question(text=question, where=where, limit=limit), context):
             if isinstance(step, Delta):
                 console.out(step.text, end="", highlight=False)
     finally:
@@ -102,7 +102,7 @@ def show_sources(found: Answer, console: "Console") -> None:
         chunk = passage.chunk
         date = f", {chunk.published_at:%Y-%m-%d}" if chunk.published_at else ""
         about = f"{escape(chunk.title or chunk.link)}  [dim]{escape(chunk.author_name)}{date}[/]"
-        console.print(rf"\[{passage.number}] {about}", soft_wrap=True)
+        console.print(f"{escape(cite(passage.number))} {about}", soft_wrap=True)
         console.print(f"    [cyan]{escape(chunk.url)}[/]", soft_wrap=True)
     notes = list(found.understood.notes)
     if found.removed_citations:

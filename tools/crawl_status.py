@@ -1,4 +1,4 @@
-"""`poe crawl-status`: what happened to every link, and the dead letters with what to do about each.
+"""`poe crawl-status`: what happened to every link, and what to do about the dead letters and the unindexed documents.
 
 Exit code 0: printed. 1: the store cannot be read. 2: a setting or the command line is wrong.
 """
@@ -12,7 +12,7 @@ import click
 
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
-from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome, Reason
 from llm_engineering.domain.ports import Ledger
 from llm_engineering.features.crawl.coordinator import FIXABLE_HERE, RETRY_DEAD_AFTER
 
@@ -47,6 +47,9 @@ ADVICE = {
     Reason.MISSING_FILE: "correct the path; it is relative to where you run",
     Reason.LOADER: "see the message; the loader's own documentation says what it needs",
     Reason.BAD_LINK: "correct this line of the config",
+    Reason.UNREADABLE: "open it; replace it by a copy that is whole and without a password, or remove it",
+    Reason.NO_SOURCE: "a source was removed or renamed: bring it back, or crawl the link again",
+    Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of `poe run-features` has the traceback",
 }
 
 
@@ -63,7 +66,12 @@ def crawl_status(author: str | None, as_json: bool) -> None:
             counts = outcomes(ledger, author_id)
             if author and not counts:
                 raise ConfigError(f"no link of {author!r} is known; known: {', '.join(outcomes(ledger)) or 'nobody'}")
-            (_as_json if as_json else _as_table)(counts, dead_letters(ledger, author_id))
+            letters, failures = dead_letters(ledger, author_id), ledger.document_failures(author_id=author_id)
+            if as_json:
+                _as_json(counts, letters, failures)
+            else:
+                _as_table(counts, letters)
+                _list_documents(list(failures))
     except LLMTwinError as error:
         click.echo(str(error), err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
@@ -89,7 +97,9 @@ def advice(entry: LedgerEntry) -> str:
     return ADVICE[entry.reason] + again
 
 
-def _as_json(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry]) -> None:
+def _as_json(
+    counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry], failures: Iterator[DocumentFailure]
+) -> None:
     kept = ("link", "url", "author_name", "source", "outcome", "reason", "detail", "attempts")
     document = {
         "authors": [
@@ -104,6 +114,11 @@ def _as_json(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry]
                 "advice": advice(entry),
             }
             for entry in letters
+        ],
+        "unindexed_documents": [
+            one.model_dump(mode="json", include={"link", "author_name", "source", "reason", "detail", "failed_at"})
+            | {"advice": ADVICE[one.reason]}
+            for one in failures
         ],
     }
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -139,6 +154,24 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
         console.print(f"  [dim]{escape(advice(entry))}[/]", soft_wrap=True)
     if lost > MAX_ROWS:
         console.print(f"\n… and {lost - MAX_ROWS} more; --json lists all.")
+
+
+def _list_documents(failures: list[DocumentFailure]) -> None:
+    """Crawled, and not in the index."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    if not failures:
+        return
+    console = Console(highlight=False)
+    console.print(f"\n[bold]Documents that are not in the index: {len(failures)}[/]")
+    console.print("Tried again when they change, when the program does, or with `poe run-features --rebuild`.")
+    for failure in failures[:MAX_ROWS]:
+        console.print(f"\n[bold]{escape(failure.link)}[/]", soft_wrap=True)
+        console.print(f"  {failure.reason} ({escape(failure.detail)})", soft_wrap=True)
+        console.print(f"  [dim]{escape(ADVICE[failure.reason])}[/]", soft_wrap=True)
+    if (more := len(failures) - MAX_ROWS) > 0:
+        console.print(f"\n… and {more} more; --json lists all.")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 import sys
 import webbrowser
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from llm_engineering.domain.errors import LLMTwinError, StoreUnavailable
 from tools.orchestrator import prepare
+
+if TYPE_CHECKING:
+    from zenml.zen_server.deploy.deployer import LocalServerDeployer
 
 START_SECONDS = 120
 
@@ -44,19 +48,18 @@ def start_server(port: int) -> str:
         return client.zen_store.url
     skip_survey()
     from zenml.enums import ServerProviderType
-    from zenml.zen_server.deploy.deployer import LocalServerDeployer
     from zenml.zen_server.deploy.deployment import LocalServerDeploymentConfig
     from zenml.zen_server.deploy.exceptions import ServerDeploymentError
 
     config = LocalServerDeploymentConfig(provider=ServerProviderType.DAEMON, port=port)
     try:
         # not `zenml login --local`: that would send every later run through this server, and fail without it
-        server = LocalServerDeployer().deploy_server(config, timeout=START_SECONDS)
+        server = server_deployer().deploy_server(config, timeout=START_SECONDS)
     except (ServerDeploymentError, OSError) as error:
         raise StoreUnavailable(
             f"the dashboard did not start: {str(error).rstrip('.')}. Is port {port} free? Try --port"
         ) from error
-    if not server.is_running:
+    if not server.is_running or server.status is None:
         raise StoreUnavailable(f"the dashboard did not start on port {port}; is another program there? Try --port")
     return f"{server.status.url}/projects/{client.active_project.name}/runs"
 
@@ -79,12 +82,17 @@ def skip_survey() -> None:
         )
 
 
+def server_deployer() -> "LocalServerDeployer":
+    from zenml.zen_server.deploy.deployer import LocalServerDeployer
+
+    return cast("LocalServerDeployer", LocalServerDeployer())  # ZenML's singletons claim to be classes
+
+
 def stop_server() -> bool:
     """Whether there was one."""
-    from zenml.zen_server.deploy.deployer import LocalServerDeployer
     from zenml.zen_server.deploy.exceptions import ServerDeploymentNotFoundError
 
-    deployer = LocalServerDeployer()
+    deployer = server_deployer()
     try:
         running = deployer.get_server().is_running
     except ServerDeploymentNotFoundError:

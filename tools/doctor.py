@@ -4,84 +4,17 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from enum import StrEnum
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import closing
 
 import click
 
 from llm_engineering.domain.errors import LLMTwinError
-from llm_engineering.domain.noun import Noun
-from llm_engineering.settings import Settings, load_settings
-from tools.plan import exists, without_password
+from llm_engineering.domain.text import redacted_url
+from llm_engineering.operate.plans import store_exists
+from llm_engineering.settings import Settings
+from tools.diagnosis import Check, CheckFailed, State, examine, print_findings
 
 LITTLE_SPACE = 2_000_000_000  # bytes; the embedded stores of a few thousand pages take some hundred MB
-
-
-class State(StrEnum):
-    FINE = "fine"
-    NOTE = "note"  # something optional is missing, or waits to be done
-    BROKEN = "broken"
-
-
-class Finding(Noun):
-    """One piece: what was found, and how to mend it unless it is fine."""
-
-    piece: str
-    state: State
-    found: str
-    mend: str = ""
-
-
-class CheckFailed(Exception):
-    """A check's own answer when its piece does not work."""
-
-    def __init__(self, found: str, mend: str, *, state: State = State.BROKEN) -> None:
-        super().__init__(found)
-        self.found, self.mend, self.state = found, mend, state
-
-
-class Check(NamedTuple):
-    """`look` returns what it found, or raises. A piece that is not `required` can only make a note."""
-
-    piece: str
-    look: Callable[[Settings], str]
-    required: bool = True
-
-
-def examine(checks: tuple[Check, ...]) -> Iterator[Finding]:
-    """Each check by itself: whatever happens in one, the others are done too."""
-    try:
-        settings = load_settings()
-    except LLMTwinError as error:
-        yield Finding(piece="settings", state=State.BROKEN, found=str(error), mend="correct the environment or .env")
-        settings = None
-    else:
-        yield Finding(piece="settings", state=State.FINE, found=where_settings_come_from())
-    for check in checks:
-        if settings is not None:
-            yield diagnose(check, settings)
-
-
-def diagnose(check: Check, settings: Settings) -> Finding:
-    worst = State.BROKEN if check.required else State.NOTE
-    try:
-        return Finding(piece=check.piece, state=State.FINE, found=check.look(settings))
-    except CheckFailed as trouble:
-        state = trouble.state if check.required else State.NOTE
-        return Finding(piece=check.piece, state=state, found=trouble.found, mend=trouble.mend)
-    except LLMTwinError as error:
-        return Finding(piece=check.piece, state=worst, found=str(error), mend="see what it says")
-    except Exception as error:  # a doctor that dies of the illness finds nothing
-        found = f"{type(error).__name__}: {error}"
-        return Finding(piece=check.piece, state=worst, found=found, mend="not foreseen: please report it")
-
-
-def where_settings_come_from() -> str:
-    given = sorted(name for name in os.environ if name.startswith("TWIN_"))
-    file = ".env and " if Path(".env").exists() else ""
-    return f"{file}{len(given)} TWIN_* variables{': ' + ', '.join(given) if given else ''}"
 
 
 def python(_: Settings) -> str:
@@ -92,15 +25,16 @@ def python(_: Settings) -> str:
 
 
 def configs(_: Settings) -> str:
-    from tools.configs import CONFIGS, FOLDER, load_config
+    from llm_engineering.operate.configs import FOLDER, load_config
+    from llm_engineering.operate.pipelines import PIPELINES
 
     wrong, fine = [], []
-    for pipeline in CONFIGS:
-        if not (path := FOLDER / f"{pipeline}.yaml").exists():
+    for pipeline in PIPELINES:
+        if not (path := FOLDER / f"{pipeline.name}.yaml").exists():
             wrong.append(f"{path} is not there")
             continue
         try:
-            load_config(pipeline)
+            load_config(pipeline.name, pipeline.config)
             fine.append(path.name)
         except LLMTwinError as error:
             wrong.append(str(error))
@@ -113,11 +47,11 @@ def warehouse(settings: Settings) -> str:
     from llm_engineering.bootstrap import build_warehouse
 
     url = settings.warehouse_url
-    if not exists(url):
-        raise CheckFailed(f"{without_password(url)}: nothing stored yet", "poe run-etl makes it", state=State.NOTE)
+    if not store_exists(url):
+        raise CheckFailed(f"{redacted_url(url)}: nothing stored yet", "poe run-etl makes it", state=State.NOTE)
     stored, _ = build_warehouse(url)  # looks at the version, the indexes and, on MongoDB, the replica set
     try:
-        return f"{without_password(url)}: {stored.count():,} documents"
+        return f"{redacted_url(url)}: {stored.count():,} documents"
     finally:
         stored.close()
 
@@ -126,12 +60,13 @@ def vectors(settings: Settings) -> str:
     from llm_engineering.bootstrap import build_vector_store
 
     url = settings.vectors_url
-    where = without_password(url)
-    reader = build_vector_store(settings).reader() if exists(url) else None
-    info = reader.info() if reader else None
-    if info is None:
-        raise CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
-    reader.close()
+    where = redacted_url(url)
+    nothing = CheckFailed(f"{where}: no index yet", "poe run-features makes it", state=State.NOTE)
+    if not store_exists(url):
+        raise nothing
+    with closing(build_vector_store(settings).reader()) as reader:
+        if (info := reader.info()) is None:
+            raise nothing
     return f"{where}: {info.chunks:,} passages of {info.spec.embedding.model_id}, version {info.version}"
 
 
@@ -160,18 +95,22 @@ def freshness(settings: Settings) -> str:
     from llm_engineering.bootstrap import open_platform
     from llm_engineering.domain.errors import TokenExpired
 
-    if not (exists(settings.warehouse_url) and exists(settings.vectors_url)):
+    if not (store_exists(settings.warehouse_url) and store_exists(settings.vectors_url)):
         return "nothing to compare yet"
     with open_platform(settings) as twin:
-        reader = twin.vectors.reader()
-        info = reader.info()
-        reader.close()
+        with closing(twin.vectors.reader()) as reader:
+            info = reader.info()
         if info is None:
             return "nothing to compare yet"
-        if info.spec.embedding != twin.embedder.spec:
+        built, configured = info.spec.embedding, twin.embedder.spec
+        if not configured.can_read(built):
             raise CheckFailed(
-                f"the index was made with {info.spec.embedding.model_id}, the embedder is {settings.embedder}",
+                f"the index was made with {built}, the embedder is {configured}",
                 "poe run-features --rebuild, or set TWIN_EMBEDDER back",
+            )
+        if built.revision is None:
+            raise CheckFailed(
+                "the index does not say which revision of its embedder made it", "poe run-features --rebuild once"
             )
         try:
             waiting = sum(1 for _ in twin.warehouse.changes(info.token))
@@ -233,7 +172,7 @@ def zenml(_: Settings) -> str:
     from zenml.client import Client
 
     client = Client()
-    return f"{__version__}, {without_password(client.zen_store.url)}, stack {client.active_stack_model.name}"
+    return f"{__version__}, {redacted_url(client.zen_store.url)}, stack {client.active_stack_model.name}"
 
 
 def disk(settings: Settings) -> str:
@@ -261,8 +200,6 @@ CHECKS = (
     Check("git", git, required=False),
 )
 
-MARKS = {State.FINE: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.BROKEN: "[bold red]✗[/]"}
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: one list of findings.")
@@ -273,23 +210,8 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2, ensure_ascii=False))
     else:
-        show(findings)
+        print_findings(findings)
     sys.exit(1 if broken else 0)
-
-
-def show(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for finding in findings:
-        mend = f"\n[dim]→ {escape(finding.mend)}[/]" if finding.mend else ""
-        table.add_row(MARKS[finding.state], finding.piece, escape(finding.found) + mend)
-    console = Console(highlight=False)
-    console.print(table)
-    broken = sum(finding.state == State.BROKEN for finding in findings)
-    console.print(f"[bold red]{broken} to mend[/]" if broken else "[green]ready[/]")
 
 
 if __name__ == "__main__":

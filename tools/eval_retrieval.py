@@ -1,7 +1,7 @@
 """`poe eval-retrieval`: how good retrieval is on this corpus, in every setting, and whether it got worse.
 
 Exit code 0: measured, and not worse than the accepted run. 1: worse, nothing indexed, or a store cannot be read.
-2: the config, a setting or the command line is wrong.
+2: the config, a setting or the command line is wrong. 130: stopped with Ctrl-C.
 """
 
 import sys
@@ -12,11 +12,11 @@ import click
 
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.statistics import Estimate
-from llm_engineering.inference.evaluation.comparison import Comparison
 from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -25,41 +25,59 @@ if TYPE_CHECKING:
 @click.option("--accept", "accepting", is_flag=True, help="Later runs are compared with this one.")
 @click.option("--json", "target", metavar="PATH|-", help="Also write the report as JSON; - for the standard output.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as a page.")
-def main(config: Path | None, accepting: bool, target: str | None, html: Path | None) -> None:
+@click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
+def main(config: Path | None, accepting: bool, target: str | None, html: Path | None, debug: bool) -> None:
     """Measure every retrieval setting on questions made from what is indexed."""
-    from llm_engineering.bootstrap import open_platform
-    from steps.retrieval_evaluation import accept, evaluate_on, judge
-    from steps.retrieval_page import render
-    from tools.configs import load_config
-
     try:
-        parsed = load_config("evaluate_retrieval", config)
-        with open_platform() as platform:
-            report = evaluate_on(platform, parsed, lambda line: click.echo(line, err=True))
-            comparison = judge(report, parsed, platform.settings)
-            if html:
-                html.write_text(render(report, comparison), encoding="utf-8")
-            tell(report, comparison, target)
-            if accepting:
-                click.echo(f"accepted: {accept(report, platform.settings)}", err=True)
+        sys.exit(evaluate(config, accepting=accepting, target=target, html=html, debug=debug))
     except LLMTwinError as error:
+        if debug:
+            raise
         click.echo(str(error), err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    sys.exit(1 if comparison.red and not accepting else 0)
 
 
-def tell(report: RetrievalReport, comparison: Comparison, target: str | None) -> None:
-    """Show it, and write it where it was asked for."""
+def evaluate(config: Path | None, *, accepting: bool, target: str | None, html: Path | None, debug: bool) -> int:
+    """Runs the pipeline; the exit code."""
     from rich.console import Console
 
+    from llm_engineering.operate.configs import load_config
+    from llm_engineering.operate.pipelines import pipeline_named
+    from llm_engineering.operate.reports.retrieval_page import render_report
+    from llm_engineering.operate.retrieval_evaluation import accept, accepted_report
+    from llm_engineering.settings import load_settings
+    from tools.run import run_and_show
+
+    pipeline, settings = pipeline_named("evaluate_retrieval"), load_settings()
+    parsed = load_config(pipeline.name, pipeline.config, config)
+    if not accepting:
+        accepted_report(settings)  # what is wrong with it is said before anything is measured
     console = Console(stderr=target == "-", highlight=False)
+    ended = run_and_show(pipeline, parsed, {}, debug=debug, console=console)
+    reports = ended.record.of(RetrievalReport)
+    if not reports:
+        return ended.exit_code
+    show(reports[0], console)
+    write(reports[0], target)
+    if html:
+        html.write_text(render_report(reports[0]), encoding="utf-8")
+    if accepting:
+        click.echo(f"accepted: {accept(reports[0], settings)}", err=True)
+        return 0
+    return ended.exit_code
+
+
+def show(report: RetrievalReport, console: "Console") -> None:
     gain = report.best_gain
     console.print(table(report))
     console.print(
         f"chosen on one half of the documents: {report.best}; on the other half MRR@10 {gain.value:+.1%} "
         f"against dense \\[{gain.low:+.1%}, {gain.high:+.1%}]"
     )
-    console.print(comparison.red or comparison.note, style="bold red" if comparison.red else None)
+    console.print(report.red or report.note, style="bold red" if report.red else None)
+
+
+def write(report: RetrievalReport, target: str | None) -> None:
     if target == "-":
         click.echo(report.model_dump_json(indent=1))
     elif target:
@@ -70,8 +88,8 @@ def table(report: RetrievalReport) -> "Table":
     """On all questions, without a filter and filtered by the author; the halves and slices are in the JSON."""
     from rich.table import Table
 
-    asked = ", ".join(f"{count} {way}" for way, count in report.questions.items())
-    title = f"golden set {report.golden}: {asked}; {report.chunks} passages of {report.documents} documents"
+    questions = ", ".join(f"{count} {way}" for way, count in report.questions.items())
+    title = f"golden set {report.golden}: {questions}; {report.chunks} passages of {report.documents} documents"
     out = Table(title=title, title_justify="left")
     for column in ("setting", *MEASURES, "mrr@10 over dense", "mrr@10, author known"):
         out.add_column(column, justify="left" if column == "setting" else "right")

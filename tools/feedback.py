@@ -4,19 +4,18 @@ Exit code 0: done. 1: the feedback or the target cannot be read or written. 2: a
 """
 
 import json
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from llm_engineering.domain.answers import Feedback
-from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.ports import FeedbackBook
+from llm_engineering.infrastructure.files import write_whole
 from llm_engineering.infrastructure.tracing.jsonl import read_traces
 from llm_engineering.settings import load_settings
+from tools.command import errors_as_exit_codes
 from tools.traces import answer_of, question_of
 
 
@@ -33,7 +32,7 @@ def list_(limit: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    with _told():
+    with errors_as_exit_codes():
         words = list(last_words(_book()))[::-1]
         ups = sum(one.thumbs_up for one in words)
         console = Console(highlight=False)
@@ -53,7 +52,7 @@ def list_(limit: int) -> None:
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 def export(path: Path) -> None:
     """Write dataset candidates to PATH, one JSON line for each answer: chosen (thumbs up) or rejected (down)."""
-    with _told():
+    with errors_as_exit_codes():
         words = list(last_words(_book()))
         found = list(candidates(words, load_settings().home / "traces"))
         _write(path, found)
@@ -97,12 +96,9 @@ def candidates(words: list[Feedback], traces: Path) -> Iterator[dict]:
 
 def _write(path: Path, rows: list[dict]) -> None:
     """Whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fresh.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-        fresh.replace(path)
+        write_whole(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise LLMTwinError(f"{path} cannot be written: {error.strerror}") from error
 
 
@@ -110,15 +106,6 @@ def _book() -> FeedbackBook:
     from llm_engineering.bootstrap import build_feedback
 
     return build_feedback(load_settings())
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except LLMTwinError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 if __name__ == "__main__":

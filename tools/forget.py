@@ -1,6 +1,7 @@
-"""`poe forget --author NAME`: erase an author from the warehouse, the vectors and the ledger, and say what was erased.
+"""`poe forget --author NAME [--with-models]`: erase an author everywhere, and say what was erased and what was not.
 
 Safe to repeat, also after a failure half-way. Exit code 0: erased. 1: nothing or not everything was erased, and why.
+2: a setting or the command line is wrong.
 """
 
 import sys
@@ -9,128 +10,89 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from llm_engineering.domain.chunks import Where
-from llm_engineering.domain.documents import Author
-from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.domain.ports import Erased, PersonalData
+from tools.command import errors_as_exit_codes
 
 if TYPE_CHECKING:
-    from llm_engineering.bootstrap import Platform
+    from llm_engineering.bootstrap import PersonalDataStore, Platform
+
+YOURS = "Yours to delete: the author's lines in configs/, or the next run reads them again; exports and backups."
 
 
-class Place(NamedTuple):
-    """One home of an author's work. Both functions take the author's id."""
+class Outcome(NamedTuple):
+    """`error`: why a store could not be counted or erased; empty when it could."""
 
-    name: str
-    unit: str
-    count: Callable[[str], int]
-    erase: Callable[[str], int]
-
-
-class Answer(NamedTuple):
-    """How many, or why that cannot be told."""
-
-    place: Place
-    number: int
+    store: "PersonalDataStore"
+    done: Erased
     error: str = ""
 
 
 @click.command()
 @click.option("--author", required=True, help="As in the config; case and extra spaces do not matter.")
+@click.option("--with-models", is_flag=True, help="Also archive the models that were trained on their writing.")
 @click.option("--yes", is_flag=True, help="Do not ask before erasing.")
-def forget(author: str, yes: bool) -> None:
-    """Erase an author everywhere: documents, passages, and what happened to their links."""
+def forget(author: str, with_models: bool, yes: bool) -> None:
+    """Erase an author everywhere: what was crawled, indexed, asked and answered, and what runs left behind."""
     from llm_engineering.bootstrap import open_platform
 
-    try:
-        with open_platform() as twin:
-            sys.exit(_forget(twin, author, ask=not yes))
-    except LLMTwinError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+    with errors_as_exit_codes(), open_platform() as platform:
+        sys.exit(_forget(platform, author, confirm=not yes, with_models=with_models))
 
 
-def _forget(twin: "Platform", author: str, *, ask: bool) -> int:
+def _forget(platform: "Platform", author: str, *, confirm: bool, with_models: bool) -> int:
+    from tools.erasure import begin, finish, identify, is_pending
+
     if not author.strip():
-        raise ConfigError("--author: a name, as in the config")
-    author_id = Author(name=author).id
-    found = [_asked(place, place.count, author_id) for place in places(twin)]
-    nothing = not any(answer.number or answer.error for answer in found)
-    if ask and not nothing:
-        what = ", ".join(f"{a.number:,} {a.place.unit}" for a in found if not a.error)
-        click.confirm(f"Erase {author} for ever ({what})?", abort=True)
-    # with nothing found too: an earlier try may have left copies in a log, or an index that was never published
-    erased = [_asked(place, place.erase, author_id) for place in places(twin)]
-    if nothing and not any(answer.number or answer.error for answer in erased):
-        raise ConfigError(f"there is no author {author!r}. Known: {', '.join(known(twin)) or 'nobody yet'}")
+        raise LLMTwinError("--author: a name, as in the config")
+    subject = identify(platform, author)
+    stores = platform.personal_data(archive_models=with_models)
+    found = [_try(store, lambda kept: Erased(kept.holds(subject))) for store in stores]
+    if not is_pending(platform, subject) and not any(one.done.number or one.error for one in found):
+        raise LLMTwinError(f"there is no author {author!r}. Known: {', '.join(_known(platform)) or 'nobody yet'}")
+    if confirm:
+        what = ", ".join(f"{one.done.number:,} {one.store.unit}" for one in found if one.done.number)
+        click.confirm(f"Erase {author} for ever ({what or 'what an earlier try left'})?", abort=True)
+    begin(platform, subject)
+    erased = [_try(store, lambda kept: kept.erase(subject)) for store in stores]
     _show(author, erased)
-    return 1 if any(answer.error for answer in erased) else 0
+    if any(one.error for one in erased):
+        return 1
+    finish(platform, subject)
+    return 0
 
 
-def places(twin: "Platform") -> tuple[Place, ...]:
-    return (
-        Place(
-            "warehouse",
-            "documents",
-            lambda id_: twin.warehouse.count(author_id=id_),
-            lambda id_: twin.warehouse.erase(id_),
-        ),
-        Place("vectors", "passages", lambda id_: _passages(twin, id_), lambda id_: _erase_passages(twin, id_)),
-        Place(
-            "ledger",
-            "links",
-            lambda id_: sum(1 for _ in twin.ledger.entries(author_id=id_)),
-            lambda id_: twin.ledger.erase(id_),
-        ),
-    )
-
-
-def _passages(twin: "Platform", author_id: str) -> int:
-    if not _indexed(twin):
-        return 0
-    reader = twin.vectors.reader()
+def _try(store: "PersonalDataStore", do: Callable[[PersonalData], Erased]) -> Outcome:
+    """One store that is down does not keep the others from being erased."""
     try:
-        return reader.count(Where(author_id=author_id)) if reader.info() else 0
-    finally:
-        reader.close()
-
-
-def _erase_passages(twin: "Platform", author_id: str) -> int:
-    return twin.vectors.erase(author_id) if _indexed(twin) else 0
-
-
-def _indexed(twin: "Platform") -> bool:
-    from tools.plan import exists
-
-    return exists(twin.settings.vectors_url)
-
-
-def _asked(place: Place, ask: Callable[[str], int], author_id: str) -> Answer:
-    """One place that is down does not keep the others from being erased."""
-    try:
-        return Answer(place, ask(author_id))
+        return Outcome(store, do(store.open()))
     except LLMTwinError as error:
-        return Answer(place, 0, str(error))
+        return Outcome(store, Erased(0), str(error))
 
 
-def known(twin: "Platform") -> list[str]:
-    names = set(twin.warehouse.authors()) | {entry.author_name for entry in twin.ledger.entries()}
+def _known(platform: "Platform") -> list[str]:
+    names = set(platform.warehouse.authors()) | {entry.author_name for entry in platform.ledger.entries()}
     return sorted(names, key=str.casefold)
 
 
-def _show(author: str, erased: list[Answer]) -> None:
+def _show(author: str, erased: list[Outcome]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(f"erased of {author}"), title_justify="left", show_header=False)
-    for answer in erased:
-        number = "[bold red]NOT ERASED[/]" if answer.error else f"{answer.number:,} {answer.place.unit}"
-        table.add_row(answer.place.name, number)
+    for one in erased:
+        table.add_row(
+            one.store.name, "[bold red]NOT ERASED[/]" if one.error else f"{one.done.number:,} {one.store.unit}"
+        )
     Console().print(table)
-    for answer in erased:
-        if answer.error:
-            click.echo(f"{answer.place.name} was not erased: {answer.error}", err=True)
-    if any(answer.error for answer in erased):
+    for remains in dict.fromkeys(one.done.remains for one in erased if one.done.remains):
+        click.echo(f"Not reached: {remains}")
+    click.echo(YOURS)
+    for one in erased:
+        if one.error:
+            click.echo(f"{one.store.name} was not erased: {one.error}", err=True)
+    if any(one.error for one in erased):
         click.echo("run the same command again when that is mended", err=True)
 
 

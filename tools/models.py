@@ -4,16 +4,15 @@ Exit code 0: done. 1: it could not be done, and says why. 2: the command line, a
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from llm_engineering.domain.errors import ConfigError, LLMTwinError
-from llm_engineering.domain.models import ModelVersion, Stage
+from llm_engineering.domain.documents import Author
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.domain.models import AUTHORS, ModelVersion, Stage
+from tools.command import errors_as_exit_codes
 
 if TYPE_CHECKING:
     from llm_engineering.domain.ports import Registry
@@ -28,8 +27,8 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs: one list of versions.")
 def list_command(as_json: bool) -> None:
     """Every version, newest first."""
-    with _registry() as registry:
-        found = registry.versions()
+    with errors_as_exit_codes():
+        found = _open_registry().versions()
     if as_json:
         click.echo(json.dumps([_as_fields(one) for one in found], indent=2, ensure_ascii=False))
     elif found:
@@ -42,10 +41,14 @@ def list_command(as_json: bool) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--fact", "facts", multiple=True, metavar="KEY=VALUE", help="What is known of it; may be repeated.")
-def register(name: str, folder: Path, facts: tuple[str, ...]) -> None:
+@click.option("--author", "authors", multiple=True, help="Whose writing it was trained on; may be repeated.")
+def register(name: str, folder: Path, facts: tuple[str, ...], authors: tuple[str, ...]) -> None:
     """Copy the transformers model in FOLDER into the registry, as the next version of NAME."""
-    with _registry() as registry:
-        done = registry.register(name, folder, facts=dict(map(_fact, facts)))
+    with errors_as_exit_codes():
+        known = dict(map(_fact, facts))
+        if authors:
+            known[AUTHORS] = " ".join(sorted({Author(name=one).id for one in authors}))
+        done = _open_registry().register(name, folder, facts=known)
     click.echo(f"{done} is registered ({done.size / 1e6:,.1f} MB)")
     if done.stage is None:
         click.echo(f"`poe models promote {done.name} {done.version}` puts it in use")
@@ -59,24 +62,18 @@ def register(name: str, folder: Path, facts: tuple[str, ...]) -> None:
 )
 def promote(name: str, version: int, stage: str) -> None:
     """Put VERSION of NAME in a stage; the one that was there is archived."""
-    with _registry() as registry:
-        done = registry.promote(name, version, Stage(stage))
+    with errors_as_exit_codes():
+        done = _open_registry().promote(name, version, Stage(stage))
     click.echo(f"{done}: {done.stage}")
     if done.stage is not Stage.ARCHIVED:
         reference = done.name if done.stage is Stage.PRODUCTION else f"{done.name}@{done.stage}"
         click.echo(f"TWIN_LANGUAGE_MODEL=registry:{reference} answers with it; a running server follows")
 
 
-@contextmanager
-def _registry() -> Iterator["Registry"]:
-    """Errors of ours as one line and an exit code."""
+def _open_registry() -> "Registry":
     from llm_engineering.bootstrap import build_registry
 
-    try:
-        yield build_registry()
-    except LLMTwinError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    return build_registry()
 
 
 def _fact(text: str) -> tuple[str, str | float]:
@@ -104,10 +101,12 @@ def _table(versions: list[ModelVersion]) -> None:
 
     table = Table("model", "version", "stage", "registered", "size", "what is known of it", box=None)
     for one in versions:
-        facts = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                          for key, value in one.facts.items())  # fmt: skip
-        trouble = damage(one)
-        known = f"[bold red]damaged: {escape(trouble)}[/]" if trouble else escape(facts)
+        facts = [
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.facts.items()
+        ]
+        flag = "[bold red]an author of its training data was erased[/] " if one.erased_authors else ""
+        wrong = damage(one)
+        known = f"[bold red]damaged: {escape(wrong)}[/]" if wrong else flag + escape(", ".join(facts))
         size = f"{one.size / 1e6:,.1f} MB"
         table.add_row(one.name, str(one.version), one.stage or "", f"{one.created:%Y-%m-%d %H:%M}", size, known)
     Console(highlight=False).print(table)

@@ -3,15 +3,21 @@
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from llm_engineering.infrastructure.registry import open_zenml
-from steps.report_page import red as red_parts
-from steps.run_record import RunRecord, read_record
+from pydantic import BaseModel
+
+from llm_engineering.domain.runs import RunRecord
+from llm_engineering.infrastructure.zenml.connection import open_zenml
+from steps.reporting import read_record
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +36,7 @@ def run_name(pipeline: str) -> str:
     return f"{pipeline}-{datetime.now(UTC):%Y_%m_%d-%H_%M_%S}-{uuid4().hex[:4]}"
 
 
-def find_run(name: str) -> Any | None:
+def find_run(name: str) -> "PipelineRunResponse | None":
     """The ZenML run of that name, or None when it was never registered."""
     from zenml.client import Client
 
@@ -43,10 +49,10 @@ class Finished(NamedTuple):
 
     name: str
     record: RunRecord
-    red: dict[str, str]
+    red: Mapping[str, str]
 
 
-def start(pipeline: str, config: Any, switches: dict[str, bool], *, debug: bool = False) -> Finished:
+def start(pipeline: str, config: BaseModel, switches: Mapping[str, bool], *, debug: bool = False) -> Finished:
     """Run one pipeline to its end, however it ends. Raises only what stopped it from running at all."""
     prepare(debug=debug)
     from pipelines.outcome import RunFailed
@@ -59,5 +65,6 @@ def start(pipeline: str, config: Any, switches: dict[str, bool], *, debug: bool 
         if debug:
             traceback.print_exc()
         red = error.red
-    record = read_record(find_run(name))
-    return Finished(name, record, red_parts(record) or red)
+    registered = find_run(name)
+    record = read_record(registered) if registered else RunRecord()
+    return Finished(name, record, record.red or red)

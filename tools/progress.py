@@ -1,29 +1,27 @@
 """What a person sees while a run goes on, and at its end."""
 
+import sys
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.runs import CrawlReport, FeatureReport
-from steps import watching
-from steps.report_page import duration
-from steps.run_record import RunRecord
-from steps.watching import listeners
+from llm_engineering.domain.runs import Report, RunRecord
+from llm_engineering.domain.text import duration_text
+from steps.run_control import listeners
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
+    from rich.table import Table
 
-FAILURES_SHOWN = 5  # per author; the HTML report and `poe crawl-status` have them all
+FAILURES_SHOWN = 5  # per part; the HTML report and `poe crawl-status` have them all
 
 
 @contextmanager
-def live(console: "Console") -> Iterator[None]:
-    """One line per author and one for the features, redrawn in place. Elsewhere than on a terminal what is lost is
-    logged as it happens, and the counts come at the end."""
-    from loguru import logger
+def live(console: "Console") -> Generator[None]:
+    """One line per part of the run, redrawn in place. Elsewhere than on a terminal the log says what is lost as it
+    happens, and the counts come at the end."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -33,84 +31,72 @@ def live(console: "Console") -> Iterator[None]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        lines: dict[str, Any] = {}
-        counts: defaultdict[str, Counter[Outcome]] = defaultdict(Counter)
-        lock = threading.Lock()  # the authors' steps are threads of their own
+        lines: dict[str, TaskID] = {}
+        lock = threading.Lock()  # the steps are threads of their own
 
-        def show(event: LedgerEntry | FeatureReport) -> None:
-            what = event.author_name if isinstance(event, LedgerEntry) else "features"
+        def show(part: str, so_far: str) -> None:
             with lock:
-                if isinstance(event, LedgerEntry):
-                    counts[what][event.outcome] += 1
-                    text = links_so_far(counts[what])
-                else:
-                    text = features_so_far(event)
-                if what not in lines:
-                    lines[what] = progress.add_task(plain(what), total=None, so_far="")
-                progress.update(lines[what], so_far=text)
+                if part not in lines:
+                    lines[part] = progress.add_task(plain(part), total=None, so_far="")
+                progress.update(lines[part], so_far=so_far)
 
         listeners.append(show)
-        if console.is_terminal:
-            logger.disable(watching.__name__)  # it would write over the lines; the table at the end has it
         try:
-            yield
+            with errors_above_progress() if console.is_terminal else _nothing():
+                yield
         finally:
             listeners.remove(show)
-            logger.enable(watching.__name__)
 
 
-def links_so_far(counts: "Counter[Outcome]") -> str:
-    failed = counts[Outcome.FAILED] + counts[Outcome.DEAD]
-    return f"{counts.total() - failed:,} links" + (f", {failed:,} failed" if failed else "")
+@contextmanager
+def errors_above_progress() -> Generator[None]:
+    """Of the log only errors, through the standard error that rich has put above its lines: the rest is in the table
+    at the end."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR")
+    try:
+        yield
+    finally:
+        logger.remove()
+        logger.add(sys.__stderr__ or sys.stderr)
 
 
-def features_so_far(report: FeatureReport) -> str:
-    return f"{report.documents_indexed:,} documents, {report.chunks_embedded:,} passages embedded"
+@contextmanager
+def _nothing() -> Generator[None]:
+    yield
 
 
 def show_record(console: "Console", record: RunRecord) -> None:
-    """The counts of a finished run, and the first failures of each author with their reasons."""
-    if record.crawls:
-        console.print(_crawl_table(record.crawls))
-        for report in record.crawls:
+    """The counts of a finished run, one table per kind of report, and the first failures with their reasons."""
+    for kind in dict.fromkeys(type(report) for report in record.reports):
+        reports = record.of(kind)
+        console.print(table_of(reports))
+        for report in reports:
             _show_failures(console, report)
-    if record.features:
-        _show_features(console, record.features)
 
 
-def _crawl_table(reports: list[CrawlReport]):
+def table_of(reports: list[Report]) -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("author")
-    for title in ("links", "read", "same", "gone", "failed", "new", "changed", "removed", "time"):
+    table = Table(box=None, header_style="dim", pad_edge=False, collapse_padding=True)
+    table.add_column("")
+    for title in (*reports[0].counts(), "time"):
         table.add_column(title, justify="right", no_wrap=True)
     for report in reports:
-        counts = report.links, report.read, report.unchanged + report.resumed, report.gone, report.failed
-        documents = report.documents_inserted, report.documents_updated, report.documents_deleted
-        table.add_row(plain(report.author), *(f"{n:,}" for n in (*counts, *documents)), duration(report.seconds))
+        table.add_row(plain(report.part), *(f"{n:,}" for n in report.counts().values()), duration_text(report.seconds))
     return table
 
 
-def _show_failures(console: "Console", report: CrawlReport) -> None:
+def _show_failures(console: "Console", report: Report) -> None:
     for failure in report.failures[:FAILURES_SHOWN]:
         again = "" if failure.retry else " (needs a change first)"
         console.print(
             f"  [red]{failure.reason}[/red] {plain(failure.link)} {plain(failure.detail)}{again}", soft_wrap=True
         )
     if (more := report.failed - FAILURES_SHOWN) > 0:
-        console.print(f"  … and {more:,} more of {plain(report.author)}: poe crawl-status", soft_wrap=True)
-
-
-def _show_features(console: "Console", report: FeatureReport) -> None:
-    console.print(
-        f"features: {report.documents_indexed:,} documents indexed, {report.documents_unchanged:,} unchanged,"
-        f" {report.documents_removed:,} removed, {report.empty:,} empty after cleaning;"
-        f" {report.chunks_embedded:,} passages embedded, {report.chunks_reused:,} reused;"
-        f" {report.chunks_total:,} in the index ({duration(report.seconds)})",
-        soft_wrap=True,
-        highlight=False,
-    )
+        console.print(f"  … and {more:,} more of {plain(report.part)}: poe crawl-status", soft_wrap=True)
 
 
 def plain(text: str) -> str:

@@ -1,15 +1,21 @@
-"""`make quickstart`: the whole way once, on the project's own sample. No network, key, GPU, browser or model hub."""
+"""`make quickstart`: the whole way once, on the project's own sample. No network, key, GPU, browser or model hub.
+
+With `--crawl-only` nothing is embedded, as where there is no torch; `poe run-features` goes on from there.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlConfig, FetchConfig, LinkSpec
+from llm_engineering.operate.pipelines import pipeline_named
 from llm_engineering.settings import load_settings
 from tools.sample_site import PORT, SAMPLE, sample_site
 
@@ -20,11 +26,13 @@ QUESTION = "Why is my processor not faster with more cores?"
 
 @click.command()
 @click.option("--question", default=QUESTION, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Of the sample blog.")
+@click.option("--crawl-only", is_flag=True, help="Only fill the warehouse.")
 @click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
-def quickstart(question: str, debug: bool) -> None:
+def quickstart(question: str, port: int, crawl_only: bool, debug: bool) -> None:
     """Crawl the sample, build the index, ask one question."""
     try:
-        sys.exit(walk(question, debug=debug))
+        sys.exit(crawl(port, debug=debug) if crawl_only else walk(question, port, debug=debug))
     except LLMTwinError as error:
         if debug:
             raise
@@ -32,23 +40,38 @@ def quickstart(question: str, debug: bool) -> None:
         sys.exit(1)
 
 
-def walk(question: str, *, debug: bool = False) -> int:
+def walk(question: str, port: int, *, debug: bool = False) -> int:
     """The exit code. A second walk finds everything unchanged."""
     from tools.run import run_and_show
 
-    home = load_settings().home
-    with sample_site() as site:
-        click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
-        if not site.endswith(f":{PORT}"):
-            click.echo(f"   (port {PORT} is taken, so these links are new ones to the warehouse)")
-        config = sample_config(site, make_repository(home))
+    with sample(port) as config:
         switches = {"revalidate": True, "retry_failed": False, "rebuild": False}
-        if code := run_and_show("end_to_end_data", config, switches, debug=debug):
+        if code := run_and_show(pipeline_named("end_to_end_data"), config, switches, debug=debug).exit_code:
             return code
     click.echo(f"\n2. Asking: {question}\n")
     show_passages(question)
     click.echo(NEXT.format(blogger=BLOGGER, taker=NOTE_TAKER))
     return 0
+
+
+def crawl(port: int, *, debug: bool = False) -> int:
+    """The exit code."""
+    from tools.run import run_and_show
+
+    with sample(port) as config:
+        switches = {"revalidate": True, "retry_failed": False}
+        return run_and_show(pipeline_named("digital_data_etl"), config.etl, switches, debug=debug).exit_code
+
+
+@contextmanager
+def sample(port: int) -> Generator[EndToEndConfig]:
+    """The site is served until the end."""
+    home = load_settings().home
+    with sample_site(port) as site:
+        click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
+        if not site.endswith(f":{port}"):
+            click.echo(f"   (port {port} is taken, so these links are new ones to the warehouse)")
+        yield sample_config(site, make_repository(home))
 
 
 def show_passages(question: str) -> None:

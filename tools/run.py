@@ -1,4 +1,4 @@
-"""`poe run-etl`, `poe run-features`, `poe run-end-to-end`: run one pipeline with one config.
+"""`poe run-etl`, `poe run-features` and their sisters: run one pipeline with one config.
 
 Exit code 0: green. 1: something failed, and says what. 2: the config, a setting or the command line is wrong, and
 nothing was started. 130: stopped with Ctrl-C.
@@ -6,75 +6,91 @@ nothing was started. 130: stopped with Ctrl-C.
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
+from pydantic import BaseModel
 
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
-from tools.configs import CONFIGS, load_config
+from llm_engineering.domain.runs import RunRecord
+from llm_engineering.operate.configs import load_config
+from llm_engineering.operate.pipelines import PIPELINES, Pipeline, Switches
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STOPPED = 130  # what a shell gives for Ctrl-C
 
-# Which of the switches a pipeline understands; the names are the pipelines' parameters.
-UNDERSTANDS = {
-    "digital_data_etl": ("revalidate", "retry_failed"),
-    "feature_engineering": ("rebuild",),
-    "end_to_end_data": ("revalidate", "retry_failed", "rebuild"),
-    "evaluate_retrieval": (),
-}
+
+def command_of(pipeline: Pipeline) -> click.Command:
+    """`python -m tools.run PIPELINE`, with the options that the pipeline understands and no others."""
+    switches = [
+        click.Option([switch.option, switch.name], is_flag=True, help=switch.help) for switch in pipeline.switches
+    ]
+    options = [
+        click.Option(["--config"], type=click.Path(path_type=Path), help=f"Default: configs/{pipeline.name}.yaml"),
+        click.Option(["--dry-run"], is_flag=True, help="Check the config and say what would happen; write nothing."),
+        *switches,
+        click.Option(["--debug"], is_flag=True, help="Show ZenML's own messages, and the traceback of an error."),
+    ]
+
+    def run_it(config: Path | None, dry_run: bool, debug: bool, **given: bool) -> None:
+        values = {switch.name: switch.default != given[switch.name] for switch in pipeline.switches}
+        try:
+            parsed = load_config(pipeline.name, pipeline.config, config)
+            if dry_run:
+                show_plan(pipeline, parsed, values)
+            else:
+                sys.exit(run_and_show(pipeline, parsed, values, debug=debug).exit_code)
+        except LLMTwinError as error:
+            if debug:
+                raise
+            click.echo(str(error), err=True)
+            sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+    return click.Command(pipeline.name, callback=run_it, params=list(options), help=pipeline.help + ".")
 
 
-@click.command()
-@click.argument("pipeline", type=click.Choice(sorted(CONFIGS)))
-@click.option("--config", type=click.Path(path_type=Path), help="Default: configs/PIPELINE.yaml")
-@click.option("--no-cache", is_flag=True, help="Ask for every link in full again, even where nothing changed.")
-@click.option("--dry-run", is_flag=True, help="Check the config and say what would happen; write nothing.")
-@click.option("--rebuild", is_flag=True, help="Build the whole index again beside the live one, then swap.")
-@click.option("--retry-failed", is_flag=True, help="Also ask for the links that were given up (dead letters).")
-@click.option("--debug", is_flag=True, help="Show ZenML's own messages, and the traceback of an error.")
-def run(
-    pipeline: str, config: Path | None, no_cache: bool, dry_run: bool, rebuild: bool, retry_failed: bool, debug: bool
-) -> None:
-    """Run PIPELINE with one config."""
-    try:
-        switches = _switches(pipeline, revalidate=not no_cache, rebuild=rebuild, retry_failed=retry_failed)
-        parsed = load_config(pipeline, config)
-        if dry_run:
-            from tools.plan import show_plan
-
-            show_plan(pipeline, parsed, **switches)
-        else:
-            sys.exit(run_and_show(pipeline, parsed, switches, debug=debug))
-    except LLMTwinError as error:
-        if debug:
-            raise
-        click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+run = click.Group("run", commands={one.name: command_of(one) for one in PIPELINES}, help="Run a pipeline.")
 
 
-def _switches(pipeline: str, **given: bool) -> dict[str, bool]:
-    """Raises ConfigError for a switch that the pipeline has no use for."""
-    for name in ("rebuild", "retry_failed"):
-        if given[name] and name not in UNDERSTANDS[pipeline]:
-            raise ConfigError(f"--{name.replace('_', '-')} means nothing to {pipeline}")
-    return {name: given[name] for name in UNDERSTANDS[pipeline]}
+def show_plan(pipeline: Pipeline, config: BaseModel, switches: Switches) -> None:
+    """What a run would do. Raises StoreUnavailable when a store that is there cannot be read."""
+    from llm_engineering.bootstrap import open_platform
+    from llm_engineering.domain.text import redacted_url
+    from llm_engineering.operate.plans import store_exists
+
+    click.echo(f"{pipeline.name}: the config is fine; nothing was asked and nothing was written")
+    with open_platform() as platform:
+        urls = {"warehouse": platform.settings.warehouse_url, "vectors": platform.settings.vectors_url}
+        for store in pipeline.stores:
+            if url := urls.get(store):
+                click.echo(f"{store:9} {redacted_url(url)}{'' if store_exists(url) else '  (will be created)'}")
+        for line in pipeline.plan(platform, config, switches):
+            click.echo(line)
 
 
-def check_stores(pipeline: str) -> None:
+def check_stores(pipeline: Pipeline) -> None:
     """What is wrong with a setting or a store is said now, once, and not by every step.
 
     Raises ConfigError or StoreUnavailable.
     """
     from llm_engineering.bootstrap import open_platform
 
-    with open_platform() as twin:
-        _ = twin.warehouse
-        if "rebuild" in UNDERSTANDS[pipeline]:
-            _ = twin.vectors
+    with open_platform() as platform:
+        for store in pipeline.stores:
+            getattr(platform, store)
 
 
-def run_and_show(pipeline: str, config: Any, switches: dict[str, bool], *, debug: bool = False) -> int:
-    """Run it, show how it goes and what came of it; the exit code."""
+class Ended(NamedTuple):
+    exit_code: int
+    record: RunRecord
+
+
+def run_and_show(
+    pipeline: Pipeline, config: BaseModel, switches: Switches, *, debug: bool = False, console: "Console | None" = None
+) -> Ended:
+    """Run it, show how it goes and what came of it."""
     from rich.console import Console
 
     from tools.orchestrator import start
@@ -82,18 +98,16 @@ def run_and_show(pipeline: str, config: Any, switches: dict[str, bool], *, debug
     from tools.stopping import stop_on_signals
 
     check_stores(pipeline)
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console, errors = console or Console(highlight=False), Console(stderr=True, highlight=False)
     with stop_on_signals() as stopped, live(console):
-        finished = start(pipeline, config, switches, debug=debug)
+        finished = start(pipeline.name, config, switches, debug=debug)
         was_stopped = stopped()
     show_record(console, finished.record)
-    for what, why in finished.red.items():
-        errors.print(f"[bold red]{plain(what)}[/]: {plain(why.splitlines()[0])}", soft_wrap=True)
+    for part, reason in finished.red.items():
+        errors.print(f"[bold red]{plain(part)}[/]: {plain(reason.splitlines()[0])}", soft_wrap=True)
     colour = "[bold red]red[/]" if finished.red else "[bold green]green[/]"
     console.print(f"{colour}  {finished.name}  (poe dashboard shows the run and its report)", soft_wrap=True)
-    if was_stopped:
-        return STOPPED
-    return 1 if finished.red else 0
+    return Ended(STOPPED if was_stopped else 1 if finished.red else 0, finished.record)
 
 
 if __name__ == "__main__":

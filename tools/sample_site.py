@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +22,7 @@ class _Pages(SimpleHTTPRequestHandler):
         if not file.is_file():
             self.send_error(404)
             return
-        body = file.read_bytes().replace(b"127.0.0.1:%d" % PORT, b"127.0.0.1:%d" % self.server.server_port)
+        body = file.read_bytes().replace(b"127.0.0.1:%d" % PORT, b"127.0.0.1:%d" % self.connection.getsockname()[1])
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         same = self.headers.get("If-None-Match") == etag
         self.send_response(304 if same else 200)
@@ -34,12 +34,12 @@ class _Pages(SimpleHTTPRequestHandler):
         if not same:
             self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Nobody wants to read it."""
 
 
 @contextmanager
-def sample_site(port: int = PORT) -> Iterator[str]:
+def sample_site(port: int = PORT) -> Generator[str]:
     """Its address. Another port is taken when this one is not free."""
     pages = partial(_Pages, directory=str(SAMPLE / "site"))
     try:

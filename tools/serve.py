@@ -110,12 +110,12 @@ def build_app(
     require_keys: bool = False,
     config: Path | None = None,
 ) -> "FastAPI":
+    from llm_engineering.operate.configs import load_ask_config
     from llm_engineering.serving.answer_processes import AnswerProcesses
     from llm_engineering.serving.answer_service import AnswerService
     from llm_engineering.serving.api.app import create_app
     from llm_engineering.serving.api.middleware import LOOPBACK
     from llm_engineering.serving.chat import mount_chat
-    from tools.configs import load_ask_config
 
     settings, asking = platform.settings, load_ask_config(config)
     several = processes > 1

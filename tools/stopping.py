@@ -3,24 +3,24 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
-from steps.watching import stopping
+from steps.run_control import stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
+def stop_on_signals() -> Generator[Callable[[], bool]]:
     """Gives a function that says whether a signal came.
 
     The first one asks the steps to finish what is in flight and to start nothing new. The second ends the process and
     the browsers it started; the stores are made to be left at any moment.
     """
 
-    def stop(number: int, _frame: Any) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             _end_now()
         stopping.set()

@@ -13,9 +13,11 @@ from unicodedata import category
 
 import click
 
-from llm_engineering.domain.errors import ConfigError
+from llm_engineering.domain.text import redacted_url
 from llm_engineering.infrastructure.tracing.jsonl import find_traces, read_traces
+from llm_engineering.infrastructure.tracing.record import TraceRecord
 from llm_engineering.settings import Settings, load_settings
+from tools.command import errors_as_exit_codes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,11 +31,8 @@ def traces(limit: int, id_: str | None, as_json: bool) -> None:
     """What was asked lately and what came of it, newest first."""
     from rich.console import Console
 
-    try:
+    with errors_as_exit_codes():
         settings = load_settings()
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
     folder = settings.home / "traces"
     found = find_traces(folder, id_) if id_ else list(islice(read_traces(folder), limit))
     if id_ and not found:
@@ -56,13 +55,13 @@ def elsewhere(settings: Settings, folder: Path) -> str:
     match settings.tracing:
         case "opik":
             where = settings.opik_url or "the Opik cloud"
-            return f"They go to Opik ({where.rpartition('@')[2]}); {folder} holds only what it did not take."
+            return f"They go to Opik ({redacted_url(where)}); {folder} holds only what it did not take."
         case "off":
             return "None are kept: TWIN_TRACING=off."
     return f"They are kept in {folder}; ask something with `poe serve` or `poe ask` first."
 
 
-def show_table(found: list[dict], console: "Console") -> None:
+def show_table(found: list[TraceRecord], console: "Console") -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -81,7 +80,7 @@ def show_table(found: list[dict], console: "Console") -> None:
     console.print(table)
 
 
-def show_one(trace: dict, console: "Console") -> None:
+def show_one(trace: TraceRecord, console: "Console") -> None:
     """Question, rewrites, hits with scores, prompt, tokens, time of each stage: everything that was recorded."""
     from rich.markup import escape
     from rich.text import Text
@@ -100,12 +99,12 @@ def show_one(trace: dict, console: "Console") -> None:
             console.print(Text(_readable(stage["facts"])))
 
 
-def question_of(trace: dict) -> str:
+def question_of(trace: TraceRecord) -> str:
     """Where the tracer's caller put it: at the end, or at the start."""
     return str(trace.get("output", {}).get("question") or trace.get("input", {}).get("question") or "")
 
 
-def answer_of(trace: dict) -> str:
+def answer_of(trace: TraceRecord) -> str:
     return str(trace.get("output", {}).get("answer") or "")
 
 
@@ -135,7 +134,7 @@ def _members(value: dict | list) -> list:
     return list(value.values() if isinstance(value, dict) else value)
 
 
-def _moment(trace: dict) -> str:
+def _moment(trace: TraceRecord) -> str:
     try:
         return f"{datetime.fromisoformat(str(trace.get('at'))):%Y-%m-%d %H:%M:%S}"
     except ValueError:

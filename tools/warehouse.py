@@ -3,17 +3,19 @@
 Exit code 0: done. 1: it could not be done, and says why. 2: the command line or a setting is wrong.
 """
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from llm_engineering.domain.errors import ConfigError
+from llm_engineering.domain.text import redacted_url
+from tools.command import errors_as_exit_codes
 
 if TYPE_CHECKING:
+    from llm_engineering.bootstrap import Platform
     from llm_engineering.domain.ports import Restored
 
 
@@ -28,7 +30,7 @@ def export_command(path: Path) -> None:
     """Write everything to PATH (.jsonl, or .jsonl.gz to compress), replacing it only when all is written."""
     from llm_engineering.infrastructure.warehouse.transfer import export_warehouse
 
-    with _errors_in_a_line(), _opened(new=False) as twin:
+    with errors_as_exit_codes(), _opened(new=False) as twin:
         with _progress("exporting", total=twin.warehouse.count()) as step:
             done = export_warehouse(twin.warehouse, twin.ledger, path, progress=step)
         _table(
@@ -46,7 +48,7 @@ def import_command(path: Path) -> None:
     """Add what PATH holds. The whole file is checked before anything is written; what is newer here stays."""
     from llm_engineering.infrastructure.warehouse.transfer import check_export, import_warehouse
 
-    with _errors_in_a_line():
+    with errors_as_exit_codes():
         with _progress("checking", total=None) as step:
             rows = check_export(path, progress=step)
         with _opened(new=True) as twin:
@@ -64,31 +66,22 @@ def _rows(what: str, done: "Restored") -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _opened(*, new: bool) -> Iterator:
+def _opened(*, new: bool) -> "Generator[Platform]":
     """The platform. `new` False: the warehouse has to be there already."""
     from llm_engineering.bootstrap import open_platform
+    from llm_engineering.operate.plans import store_exists
     from llm_engineering.settings import load_settings
-    from tools.plan import exists, without_password
 
     settings = load_settings()
-    if not new and not exists(settings.warehouse_url):
-        where = without_password(settings.warehouse_url)
+    if not new and not store_exists(settings.warehouse_url):
+        where = redacted_url(settings.warehouse_url)
         raise ConfigError(f"there is no warehouse at {where} yet: run `poe run-etl`, or set TWIN_WAREHOUSE")
     with open_platform(settings) as twin:
         yield twin
 
 
 @contextmanager
-def _errors_in_a_line() -> Iterator[None]:
-    try:
-        yield
-    except LLMTwinError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
-
-
-@contextmanager
-def _progress(what: str, *, total: int | None) -> Iterator[Callable[[], None]]:
+def _progress(what: str, *, total: int | None) -> Generator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

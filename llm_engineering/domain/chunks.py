@@ -2,19 +2,35 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.noun import Noun
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 class EmbeddingSpec(Noun):
-    """Features and inference agree on this, or they do not meet at all. `max_tokens` counts the special ones."""
+    """Features and inference agree on this, or they do not meet at all. `max_tokens` counts the special ones.
+
+    `revision` stands for the weights and all else that decides the vectors, so a model trained further is another one.
+    """
 
     model_id: str
+    revision: str | None = None  # None: of an index built before revisions were recorded
     size: int
     max_tokens: int = 256
+
+    def can_read(self, built: "EmbeddingSpec") -> bool:
+        """Whether vectors built with `built` may be searched with this; a revision not recorded is taken on trust."""
+        return built == (self if built.revision else self.model_copy(update={"revision": None}))
+
+    def __str__(self) -> str:
+        revision = f"revision {self.revision[:12]}" if self.revision else "no revision recorded"
+        return f"{self.model_id} ({self.size} numbers, {self.max_tokens} tokens, {revision})"
 
 
 class ChunkingSpec(Noun):
@@ -29,6 +45,14 @@ class IndexSpec(Noun):
 
     embedding: EmbeddingSpec
     chunking: ChunkingSpec = ChunkingSpec()
+
+    def can_read(self, built: "IndexSpec") -> bool:
+        """As `EmbeddingSpec.can_read`; the chunking must be the same."""
+        return self.embedding.can_read(built.embedding) and self.chunking == built.chunking
+
+    def __str__(self) -> str:
+        tokens, window = self.chunking.max_tokens or self.embedding.max_tokens, self.chunking.window
+        return f"embedder {self.embedding}, chunks of {tokens} tokens in windows of {window} characters"
 
     @property
     def name(self) -> str:
@@ -65,7 +89,7 @@ class Chunk(Noun):
 
 class EmbeddedChunk(NamedTuple):
     chunk: Chunk
-    vector: Sequence[float]
+    vector: "Sequence[float] | NDArray[np.floating]"
 
 
 class Where(Noun):

@@ -50,9 +50,9 @@ class TooFewRead(LLMTwinError):
 
 
 class TooFewIndexed(LLMTwinError):
-    """Nothing was left of most documents after cleaning, so the step must not look green.
+    """Fewer documents could be indexed than the config allows, so the step must not look green.
 
-    The others are published, and the next run tries these again; `report` says what was done."""
+    The others are published; `report` says what was done."""
 
     def __init__(self, message: str, report: FeatureReport | None = None) -> None:
         super().__init__(message, report)

@@ -1,4 +1,4 @@
-"""What happened to every link, so that a failure is never silent and a stopped run can go on."""
+"""What happened to every link and document, so that a failure is never silent and a stopped run can go on."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a link gave no document. The word is stable: dashboards and tests may rely on it."""
+    """Why a link gave no document, or a document no passages. The word is stable: dashboards may rely on it."""
 
     DNS = "dns"
     CONNECT = "connect"
@@ -44,6 +44,9 @@ class Reason(StrEnum):
     MISSING_FILE = "missing_file"
     LOADER = "loader"
     BAD_LINK = "bad_link"
+    UNREADABLE = "unreadable"  # a stored body is damaged, encrypted or not what its media type says
+    NO_SOURCE = "no_source"  # the source of a stored document is no more
+    INTERNAL_ERROR = "internal_error"  # an exception that nobody foresaw: a fault of ours or of a library
 
 
 class LedgerEntry(Noun):
@@ -69,3 +72,21 @@ class LedgerEntry(Noun):
     last_modified: str | None = None
     documents: int = 0
     found_in: str = ""  # the line of the config whose list named it, as "substack:ann"; "" for a plain link
+
+
+class DocumentFailure(Noun):
+    """Why a stored document is not in the index. Kept until it is, or until it is deleted.
+
+    `detail` is one line: the stage (read, clean or cut), what went wrong, and where in the code. The document is tried
+    again when it changed, or when the code that failed, named by `code_version`, did.
+    """
+
+    document_id: str
+    link: str
+    author_id: str = ""  # "" like the name and the source, when not even these can be read
+    author_name: str = ""
+    source: str = ""
+    reason: Reason
+    detail: str
+    code_version: str
+    failed_at: datetime

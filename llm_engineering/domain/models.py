@@ -11,6 +11,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.noun import Noun
 
+AUTHORS = "authors"  # the fact that names whose writing a version was trained on: author ids, a space between
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 Facts = Annotated[
@@ -41,6 +42,12 @@ class ModelVersion(Noun):
     facts: Facts = {}  # what is known of it: the data and the template it was trained with, what it scored
     sha256: str  # of the names and the contents of its files
     size: int  # bytes of all its files
+    erased_authors: tuple[str, ...] = ()  # ids of those it was trained on whose data was erased since
+
+    @property
+    def authors(self) -> frozenset[str]:
+        """Ids of whose writing it was trained on, as its fact `AUTHORS` says; empty when it says nothing."""
+        return frozenset(str(self.facts.get(AUTHORS, "")).split())
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"

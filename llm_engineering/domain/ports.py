@@ -5,14 +5,41 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.documents import Document
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
+from llm_engineering.domain.errors import StoreCorrupt
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.models import ModelVersion, Stage
+from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.prompts import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# --- personal data -----------------------------------------------------------------------------------------
+
+
+class Erased(NamedTuple):
+    """`remains`: what could not be reached from here and how to be rid of it; empty when nothing is left."""
+
+    number: int
+    remains: str = ""
+
+
+class PersonalData(Protocol):
+    """Keeps something of authors, and can be rid of one. `bootstrap` lists all of these for `poe forget`."""
+
+    def holds(self, subject: DataSubject) -> int:
+        """How many pieces name them or were made from their writing. Raises StoreUnavailable."""
+
+    def erase(self, subject: DataSubject) -> Erased:
+        """Leave no byte of them, not in free pages, logs or unfinished files either; others' data stays. Repeating
+        it finishes what was cut short. Raises StoreUnavailable."""
+
 
 # --- the warehouse -----------------------------------------------------------------------------------------
 
@@ -33,14 +60,16 @@ class Restored(NamedTuple):
 
 
 class Change(NamedTuple):
-    """`document` is None when it was deleted. `token` means: everything up to and including this is done."""
+    """`document` is None when it was deleted, or when it is damaged: then `error` says so. `token` means: everything
+    up to and including this is done."""
 
     document_id: str
     document: Document | None
     token: str
+    error: StoreCorrupt | None = None
 
 
-class Warehouse(Protocol):
+class Warehouse(PersonalData, Protocol):
     """Keeps what the crawlers found, one document per canonical link, and tells what changed since."""
 
     def put(self, documents: Iterable[Document]) -> PutResult:
@@ -62,7 +91,8 @@ class Warehouse(Protocol):
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """What happened after `since` (None: from the beginning), each document's latest state at least once, until
-        caught up. Raises TokenExpired when the feed no longer reaches back that far."""
+        caught up. A damaged document does not end it (see `Change.error`). Raises TokenExpired when the feed no longer
+        reaches back that far."""
 
     def authors(self) -> dict[str, int]:
         """name -> how many documents, by name."""
@@ -70,14 +100,14 @@ class Warehouse(Protocol):
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but with the documents' own revisions and dates; what is stored stays when it is newer."""
 
-    def erase(self, author_id: str) -> int:
-        """Delete an author's documents so that no body remains; tombstones stay for the change feed."""
+    def erase(self, subject: DataSubject) -> Erased:
+        """As `PersonalData`, of documents; tombstones, which hold an id only, stay for the change feed."""
 
     def close(self) -> None: ...
 
 
-class Ledger(Protocol):
-    """Keeps one record per link: its last outcome and why."""
+class Ledger(PersonalData, Protocol):
+    """Keeps one record per link: its last outcome and why; and one per document that could not be indexed."""
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Upsert by link."""
@@ -94,7 +124,14 @@ class Ledger(Protocol):
 
     def finish(self, author_id: str, fingerprint: str) -> None: ...
 
-    def erase(self, author_id: str) -> int: ...
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        """Upsert by document."""
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        """Forget them: these documents are indexed now, or deleted."""
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        """Ordered by document id; streams."""
 
 
 # --- the vector store --------------------------------------------------------------------------------------
@@ -117,7 +154,8 @@ class VectorReader(Protocol):
         self, *, vector: Sequence[float] | None = None, text: str | None = None, where: Where | None = None, limit: int
     ) -> list[Hit]:
         """Nearest first. `vector` searches the dense vectors, `text` BM25; both are fused by the engine (RRF).
-        Raises EmbeddingMismatch if nothing was published with the reader's spec."""
+        Raises EmbeddingMismatch when what is published was built with another spec; an index without a revision is
+        read, and the log says once that it wants a rebuild."""
 
     def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
         """One list of hits per search, in one round trip to the engine. Raises as `search`."""
@@ -165,7 +203,8 @@ class VectorStore(Protocol):
 
     def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> AbstractContextManager[IndexWriter]:
         """Raises StoreLocked while another writer is open, EmbeddingMismatch when the published index has another
-        spec and `rebuild` is False. With `rebuild` it starts empty (token None) beside the live one."""
+        spec, or no revision recorded, and `rebuild` is False. With `rebuild` it starts empty (token None) beside the
+        live one."""
 
     def erase(self, author_id: str) -> int:
         """Remove an author's chunks from everything on disk, unpublished builds too; returns chunks removed."""
@@ -174,23 +213,26 @@ class VectorStore(Protocol):
 class Embedder(Protocol):
     """Turns texts into vectors of one size."""
 
-    spec: EmbeddingSpec
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """With a revision: other weights, another spec."""
 
-    def embed(self, texts: Sequence[str]) -> "Sequence[Sequence[float]]":
-        """(len(texts), spec.size) float32, rows of unit length, in the order given."""
+    def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """(len(texts), spec.size), rows of unit length, in the order given."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as the encoder sees it, without truncation, special tokens included."""
 
 
-# --- answering ---------------------------------------------------------------------------------------------
-
-
-class TokenEmbedder(Protocol):
+class TokenEmbedder(Embedder, Protocol):
     """An embedder that also gives one vector per token, for late interaction (MaxSim)."""
 
-    def embed_tokens(self, texts: Sequence[str]) -> "list[Sequence[Sequence[float]]]":
-        """One (tokens, size) float32 array per text, rows of unit length, special tokens left out."""
+    def embed_tokens(self, texts: Sequence[str]) -> "list[NDArray[np.float32]]":
+        """One (tokens, spec.size) array per text, rows of unit length, without special tokens. Longer texts are cut at
+        `spec.max_tokens`. Raises ConfigError when the model has no vectors of single tokens."""
+
+
+# --- answering ---------------------------------------------------------------------------------------------
 
 
 class Reranker(Protocol):
@@ -229,7 +271,7 @@ class Trace(Protocol):
     def finish(self, **facts: object) -> None: ...
 
 
-class Tracer(Protocol):
+class Tracer(PersonalData, Protocol):
     """Keeps traces: question, rewrites, hits with scores, prompt, tokens, time per stage."""
 
     def start(self, name: str, **facts: object) -> Trace: ...
@@ -237,11 +279,15 @@ class Tracer(Protocol):
     def recent(self, limit: int) -> list[dict]:
         """Newest first; empty where traces are kept elsewhere."""
 
+    def ids_about(self, subject: DataSubject) -> frozenset[str]:
+        """Of the traces that hold something of them, follow-up questions in the same conversation too: feedback names
+        these ids. Raises StoreUnavailable."""
+
     def close(self) -> None:
         """Flush for a bounded time."""
 
 
-class FeedbackBook(Protocol):
+class FeedbackBook(PersonalData, Protocol):
     """Keeps what readers thought of answers."""
 
     def add(self, feedback: Feedback) -> None:
@@ -272,6 +318,9 @@ class Registry(Protocol):
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """By name, newest first; also those whose files were damaged."""
+
+    def flag_erased(self, name: str, version: int, author_id: str) -> ModelVersion:
+        """Note on a version that an author of its training data was erased since. Raises as `promote`."""
 
 
 # --- reading the world -------------------------------------------------------------------------------------

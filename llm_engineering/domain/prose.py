@@ -64,16 +64,17 @@ def content_words(text: str) -> Iterator[Word]:
         word = match.group().lower()
         word = re.split("[’']", word)[0] if word.isascii() or "’" in word else word
         if word and word not in _STOPWORDS and (len(word) > 1 or not word.isascii() or word.isdigit()):
-            yield Word(_stem(word), match.start(), match.end())
+            yield Word(stem(word), match.start(), match.end())
 
 
 @lru_cache(maxsize=100_000)
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """Of an English word in lower case (Snowball); others stay as they are, mostly."""
     return _stemmer().stem_word(word)
 
 
 @cache
 def _stemmer():
-    from py_rust_stemmers import SnowballStemmer
+    from py_rust_stemmers import SnowballStemmer  # ty: ignore[missing-module-member]  # compiled, without stubs
 
     return SnowballStemmer("english")

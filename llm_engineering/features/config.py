@@ -1,6 +1,7 @@
 """What a run does. Every default of the feature room is written here, once."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -81,11 +82,29 @@ class EtlConfig(Noun):
             raise ValueError(f"listed twice: {', '.join(twice)}; put all links of an author in one place")
         return authors
 
+    @field_validator("authors")
+    @classmethod
+    def _sources_exist_and_links_have_one_author(cls, authors: tuple[AuthorConfig, ...]) -> tuple[AuthorConfig, ...]:
+        from llm_engineering.features.sources import SOURCES, link_identity
+
+        known = [source.name for source in SOURCES]
+        owners: dict[tuple[str, str], str] = {}
+        for author, link in [(one, link) for one in authors for link in one.links]:
+            if link.source and link.source not in known:
+                close = get_close_matches(link.source, known, n=1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                raise ValueError(f"{author.name}: no source is called {link.source}; {hint}known: {', '.join(known)}")
+            owner = owners.setdefault(link_identity(link.source, link.address), author.name)
+            if owner != author.name:
+                raise ValueError(f"{link.address} is listed under {owner} and {author.name}; keep one of them")
+        return authors
+
 
 class FeatureConfig(Noun):
     """configs/feature_engineering.yaml"""
 
     chunking: ChunkingSpec = ChunkingSpec()
+    min_success_rate: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the documents; fewer in the index is a red step
     buffer_chunks: Annotated[int, Field(ge=1)] = 1024  # embedded together, sorted by length; bounds the memory
 
 

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ports import FetchContext
-from llm_engineering.features.cleaning.cleaned import Cleaned, to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
+from llm_engineering.features.cleaning.cleaned import Cleaned
 
 
 class Target(NamedTuple):
@@ -59,7 +60,7 @@ class Source:
     kind: Kind
     crawl: Callable[[Target, FetchContext], Iterator[Page | Skipped]]
     owns: Callable[[str], bool]  # of a canonical link
-    clean: Callable[[str, str], Cleaned] = to_markdown  # (raw body, media type)
+    clean: Callable[[str, str], Cleaned] = clean_body  # (raw body, media type)
     discover: Callable[[str, FetchContext], Iterator[str]] | None = None
     canonical: Callable[[str], str] = field(default=lambda link: link)
     link_of: Callable[[str, Mapping[str, JsonValue]], str] | None = None

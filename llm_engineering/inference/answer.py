@@ -1,41 +1,47 @@
 """A question becomes an answer whose every citation was checked before anybody reads it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Passage, Question, Role, Usage
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, Trace, VectorReader
-from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, template_hash
+from llm_engineering.domain.prompts import ANSWER_TEMPLATE, NO_ANSWER, Prompt, answer_prompt, answer_template_hash
 from llm_engineering.inference.citations import CitationChecker
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, without_active_content
+from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, strip_active_content
 from llm_engineering.inference.retrieval.relevance import relevance
-from llm_engineering.inference.retrieval.retrieve import find_passages
+from llm_engineering.inference.retrieval.retrieve import FoundPassages, find_passages
 from llm_engineering.inference.understanding.understand import checked_question, understand
 
-Step = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
+AnswerEvent = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
 
 
-def answer(question: Question, **collaborators) -> Answer:
-    """As `answer_stream`, when only the end matters."""
-    *_, last = answer_stream(question, **collaborators)
+@dataclass(frozen=True, kw_only=True)
+class AnswerContext:
+    """What one answer is made with. `today` None: by the clock, in UTC. The answer ends early when `stop` says so."""
+
+    embedder: Embedder
+    reader: VectorReader
+    model: LanguageModel
+    reranker: Reranker | None = None
+    config: AskConfig
+    trace: Trace
+    today: date | None = None
+    stop: Callable[[], bool] = lambda: False
+
+
+def answer(question: Question, context: AnswerContext) -> Answer:
+    """As `answer_stream`, when only the end matters. Raises RuntimeError when it was stopped before."""
+    *_, last = answer_stream(question, context)
+    if not isinstance(last, Answer):
+        raise RuntimeError("the answer was stopped before its end")
     return last
 
 
-def answer_stream(
-    question: Question,
-    *,
-    embedder: Embedder,
-    reader: VectorReader,
-    model: LanguageModel,
-    reranker: Reranker | None,
-    config: AskConfig,
-    trace: Trace,
-    today: date | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
+def answer_stream(question: Question, context: AnswerContext) -> Generator[AnswerEvent]:
     """What was understood, the passages, the answer in pieces, and last the Answer, whose text is the joined pieces.
 
     Nothing is searched for a bad question (BadQuestion), and the model is not asked when the relevance is below
@@ -43,117 +49,145 @@ def answer_stream(
     Ends early, without an Answer, when `stop` says so; closing the iterator stops the model. The trace is finished
     in every case.
     """
-    facts: dict[str, object] = {"question": question.text[: config.understand.max_question], "outcome": "abandoned"}
+    max_question = context.config.understand.max_question
+    facts: dict[str, object] = {"question": question.text[:max_question], "outcome": "abandoned"}
     try:
-        for step in _steps(question, embedder, reader, model, reranker, config, trace, today, stop):
-            if isinstance(step, Answer):
-                facts |= _summary(step)
-            yield step
+        for event in _events(question, context):
+            if isinstance(event, Answer):
+                facts |= _summary(event)
+            yield event
     except LLMTwinError as error:
         facts |= {"outcome": "failed", "error": f"{type(error).__name__}: {error}"}
         raise
     finally:
-        trace.finish(**facts)
+        context.trace.finish(**facts)
 
 
-def _steps(question, embedder, reader, model, reranker, config, trace, today, stop) -> Iterator[Step]:
-    with trace.stage("understand") as facts:
-        understood = understand(
+def _events(question: Question, context: AnswerContext) -> Iterator[AnswerEvent]:
+    parsed = _understand(question, context)
+    yield parsed
+    found = _retrieve(question, parsed, context)
+    relevant = relevance(parsed.queries[0], found.passages, found.best_relevance)
+    if not found.passages or relevant < context.config.retrieval.min_relevance:
+        yield ()
+        yield Delta(text=NO_ANSWER)
+        name, trace_id = context.model.name, context.trace.id
+        yield Answer(text=NO_ANSWER, answered=False, understood=parsed, model=name, trace_id=trace_id)
+        return
+    passages, injections = _neutralised(found.passages)
+    yield passages
+    yield from _generate(question, parsed, passages, injections, context)
+
+
+def _understand(question: Question, context: AnswerContext) -> ParsedQuestion:
+    with context.trace.stage("understand") as facts:
+        parsed = understand(
             question,
-            facets=reader.facets(),
-            model=model,
-            config=config.understand,
-            today=today or datetime.now(UTC).date(),
-            count=reader.count,
-            stop=stop,
+            facets=context.reader.facets(),
+            model=context.model,
+            config=context.config.understand,
+            today=context.today or datetime.now(UTC).date(),
+            count=context.reader.count,
+            stop=context.stop,
         )
-        facts |= understood.model_dump(mode="json")
-    yield understood
-    with trace.stage("retrieve") as facts:
+        facts |= parsed.model_dump(mode="json")
+    return parsed
+
+
+def _retrieve(question: Question, parsed: ParsedQuestion, context: AnswerContext) -> FoundPassages:
+    with context.trace.stage("retrieve") as facts:
         found = find_passages(
-            understood,
-            embedder=embedder,
-            reader=reader,
-            reranker=reranker,
-            config=config.retrieval,
+            parsed,
+            embedder=context.embedder,
+            reader=context.reader,
+            reranker=context.reranker,
+            config=context.config.retrieval,
             limit=question.limit,
         )
         facts |= found.facts | {
             "best_relevance": found.best_relevance,
-            "passages": [p.chunk.id for p in found.passages],
+            "passages": [one.chunk.id for one in found.passages],
+            "authors": sorted({one.chunk.author_id for one in found.passages}),  # by which `poe forget` finds the trace
         }
-    relevant = relevance(understood.queries[0], found.passages, found.best_relevance)
-    if not found.passages or relevant < config.retrieval.min_relevance:
-        yield ()
-        yield Delta(text=NO_ANSWER)
-        yield Answer(text=NO_ANSWER, answered=False, understood=understood, model=model.name, trace_id=trace.id)
-        return
-    passages, suspicious = _as_data(found.passages)
-    yield passages
-    text = checked_question(question.text, config.understand)
-    with trace.stage("answer", model=model.name, template=template_hash(), suspicious=suspicious) as facts:
-        turns = kept_history(question.history, embedder, config.answer.history_tokens)
-        prompt = answer_prompt(text, passages, turns, about=understood.queries[0])
+    return found
+
+
+def _generate(
+    question: Question,
+    parsed: ParsedQuestion,
+    passages: tuple[Passage, ...],
+    injections: dict[int, tuple[str, ...]],
+    context: AnswerContext,
+) -> Iterator[Delta | Answer]:
+    model, template = context.model, {"template": ANSWER_TEMPLATE, "template_hash": answer_template_hash()}
+    with context.trace.stage("answer", model=model.name, suspicious=injections, **template) as facts:
+        text = checked_question(question.text, context.config.understand)
+        history = recent_history(question.history, context.embedder, context.config.answer.history_tokens)
+        prompt = answer_prompt(text, passages, history, query=parsed.queries[0])
         facts["prompt"] = [message.model_dump(mode="json") for message in prompt.messages]
-        written = _Writing(passages)
+        draft = _CheckedDraft(passages)
         try:
-            pieces = model.stream(
-                prompt, max_tokens=config.answer.max_tokens, temperature=config.answer.temperature, stop=stop
-            )
-            with closing(pieces):
-                for piece in pieces:
-                    yield from written.take(piece)
-            if stop():
+            yield from draft.write(_stream(prompt, context))
+            if context.stop():
                 return
-            yield from written.end()
+            yield from draft.end()
         except ModelUnavailable as error:
-            error.said = written.text
+            error.said = draft.text
             raise
-        facts |= {"usage": written.usage.model_dump(), "removed_citations": written.checker.removed}
-        if not written.text.strip():
+        facts |= {"usage": draft.usage.model_dump(), "removed_citations": draft.checker.removed}
+        if not draft.text.strip():
             raise ModelUnavailable(f"{model.name} answered nothing: ask again, or choose another model")
     yield Answer(
-        text=written.text,
-        answered=not written.text.strip().startswith(NO_ANSWER),
+        text=draft.text,
+        answered=not draft.text.strip().startswith(NO_ANSWER),
         passages=passages,
-        citations=tuple(written.checker.citations),
-        removed_citations=written.checker.removed,
-        suspicious_passages=tuple(suspicious),
+        citations=tuple(draft.checker.citations),
+        removed_citations=draft.checker.removed,
+        suspicious_passages=tuple(injections),
         model=model.name,
-        usage=written.usage,
-        understood=understood,
-        trace_id=trace.id,
+        usage=draft.usage,
+        understood=parsed,
+        trace_id=context.trace.id,
     )
 
 
-class _Writing:
-    """What the model has written so far, as far as it was checked."""
+def _stream(prompt: Prompt, context: AnswerContext) -> Generator[str | Usage]:
+    config = context.config.answer
+    return context.model.stream(prompt, max_tokens=config.max_tokens, temperature=config.temperature, stop=context.stop)
+
+
+class _CheckedDraft:
+    """What the model has written so far, as far as its citations were checked."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.checker = CitationChecker(passages)
         self.usage = Usage()
         self.text = ""
 
-    def take(self, piece: str | Usage) -> Iterator[Delta]:
-        if isinstance(piece, Usage):
-            self.usage = piece
-            return
-        yield from self._release(self.checker.feed(piece))
+    def write(self, pieces: Generator[str | Usage]) -> Iterator[Delta]:
+        """Closes `pieces` in every case."""
+        with closing(pieces):
+            for piece in pieces:
+                if isinstance(piece, Usage):
+                    self.usage = piece
+                else:
+                    yield from self._append(self.checker.feed(piece))
 
     def end(self) -> Iterator[Delta]:
-        yield from self._release(self.checker.finish())
+        """What the checker held back."""
+        yield from self._append(self.checker.finish())
 
-    def _release(self, sentences: Iterator[str]) -> Iterator[Delta]:
+    def _append(self, sentences: Iterator[str]) -> Iterator[Delta]:
         for sentence in sentences:
-            ready = without_active_content(sentence)
+            checked = strip_active_content(sentence)
             if not self.text:
-                ready = ready.lstrip()
-            if ready:
-                self.text += ready
-                yield Delta(text=ready)
+                checked = checked.lstrip()
+            if checked:
+                self.text += checked
+                yield Delta(text=checked)
 
 
-def kept_history(history: Sequence[Message], embedder: Embedder, budget: int) -> tuple[Message, ...]:
+def recent_history(history: Sequence[Message], embedder: Embedder, budget: int) -> tuple[Message, ...]:
     """The latest turns that fit `budget` tokens whole, beginning with the reader's; no one else's system messages."""
     turns = [
         Message(role=one.role, content=content)
@@ -172,11 +206,11 @@ def kept_history(history: Sequence[Message], embedder: Embedder, budget: int) ->
     return tuple(kept)
 
 
-def _as_data(passages: Sequence[Passage]) -> tuple[tuple[Passage, ...], dict[int, tuple[str, ...]]]:
-    """The passages as a model may read them, and what was found in which of them."""
-    neutral = {one.number: neutralise(one.text) for one in passages}
-    texts = tuple(one.model_copy(update={"text": neutral[one.number].text}) for one in passages)
-    return texts, {number: one.found for number, one in neutral.items() if one.found}
+def _neutralised(passages: Sequence[Passage]) -> tuple[tuple[Passage, ...], dict[int, tuple[str, ...]]]:
+    """The passages as a model may read them, and the injections that were found in which of them."""
+    safe = {one.number: neutralise(one.text) for one in passages}
+    texts = tuple(one.model_copy(update={"text": safe[one.number].text}) for one in passages)
+    return texts, {number: one.found for number, one in safe.items() if one.found}
 
 
 def _summary(given: Answer) -> dict[str, object]:

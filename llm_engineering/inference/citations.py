@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 """Every citation of an answer is checked against the passage it names, before anybody reads it.
 
 A sentence may cite a passage when a quotation in it stands there word for word, or when enough of its content words
@@ -12,22 +11,23 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from llm_engineering.domain.answers import Citation, Passage
+from llm_engineering.domain.citation_format import CITATION, STARTED_CITATION, cite, cited_numbers
 from llm_engineering.domain.prose import SENTENCE_END, content_words, sentences
 
 SUPPORT = 0.5  # share of a claim's content words that the passage must hold in one place
-NEIGHBOURS = 3  # sentences of a passage that may support one claim together
-FEWEST_WORDS = 2  # a claim with less is supported by its words alone when all of them are there
-LONGEST_HELD = 2_000  # characters held back while no sentence ends
-LARGEST_RANGE = 50  # [1-50]: more is no citation
+MAX_WINDOW = 3  # neighbouring sentences of a passage that may support one claim together
+SHORT_CLAIM = 2  # content words; a claim with so few is supported only when all of them are there
+MAX_BUFFER = 2_000  # characters held back while no sentence ends
 
-MARKER = re.compile(r"[ \t]?[\[【](\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*)[\]】](?!\()")
+_CITATION = re.compile(rf"(?P<space>[ \t]?){CITATION}(?!\()")  # [1](https://…) is a link
+_SENTENCE_TAIL = re.compile(rf"(?:\s*{CITATION})*[.!?]*\s*")
+_STARTED_CITATION = re.compile(STARTED_CITATION)
 _QUOTED = re.compile(r"[\"“«„]([^\"“”«»„]{3,}?)[\"”»“]")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _CODE = re.compile(r"`[^`\n]+`")
-_STARTED_MARKER = re.compile(r"[\[【][\d\s,;–-]*$")
 
 
-class Checked(NamedTuple):
+class CheckedSentence(NamedTuple):
     """A sentence without the citations that could not be verified, and those that could."""
 
     text: str
@@ -35,58 +35,45 @@ class Checked(NamedTuple):
     removed: int
 
 
-def cited_numbers(inside: str) -> list[int]:
-    """`1, 3-5` -> 1, 3, 4, 5, each once. A range that runs backwards or beyond all reason is its two ends."""
-    numbers: list[int] = []
-    for part in re.split(r"[,;]", inside):
-        ends = [int(number) for number in re.findall(r"\d+", part)]
-        whole = len(ends) == 2 and ends[0] <= ends[1] < ends[0] + LARGEST_RANGE
-        numbers += range(ends[0], ends[1] + 1) if whole else ends
-    return list(dict.fromkeys(numbers))
-
-
-def check_sentence(sentence: str, passages: Sequence[Passage]) -> Checked:
-    """Keep the citations that hold, each as `[n]`; remove and count the others. Code is left alone."""
+def check_sentence(sentence: str, passages: Sequence[Passage]) -> CheckedSentence:
+    """Keep the citations that hold, in the form of `cite`; remove and count the others. Code is left alone."""
     by_number = {passage.number: passage for passage in passages}
     code = [match.span() for match in _CODE.finditer(sentence)]
-    markers = [m for m in MARKER.finditer(sentence) if not any(start <= m.start() < end for start, end in code)]
-    whole = _without(sentence, markers)
-    pieces, citations, removed, at, clause_from = [], [], 0, 0, 0
+    markers = [m for m in _CITATION.finditer(sentence) if not any(start <= m.start() < end for start, end in code)]
+    whole = _without_spans(sentence, [marker.span() for marker in markers])
+    pieces: list[str] = []
+    citations: list[Citation] = []
+    removed, at, clause_start = 0, 0, 0
     for marker in markers:
+        clause = _CITATION.sub("", sentence[clause_start : marker.start()])
+        numbers = cited_numbers(marker.group())
+        found = [one for number in numbers if (one := _supporting(by_number.get(number), clause, whole))]
+        citations += found
+        removed += len(numbers) - len(found)
         pieces.append(sentence[at : marker.start()])
-        clause = MARKER.sub("", sentence[clause_from : marker.start()])
-        kept = []
-        for number in cited_numbers(marker.group(1)):
-            found = _supporting(by_number.get(number), clause, whole)
-            if found is None:
-                removed += 1
-            else:
-                kept.append(f"[{number}]")
-                citations.append(found)
-        space = marker.group()[: len(marker.group()) - len(marker.group().lstrip())]
-        pieces.append(space + "".join(kept) if kept else "")
+        pieces += [marker["space"], *(cite(one.passage) for one in found)] if found else []
         at = marker.end()
         if clause.strip(" \t.,;"):
-            clause_from = marker.end()
-    return Checked("".join((*pieces, sentence[at:])), tuple(dict.fromkeys(citations)), removed)
+            clause_start = marker.end()
+    return CheckedSentence("".join((*pieces, sentence[at:])), tuple(dict.fromkeys(citations)), removed)
 
 
 def support(claim: str, passage: Passage) -> tuple[float, int, int]:
     """How much of the claim the passage holds (0 to 1), and where: offsets into `passage.text`."""
-    if exact := _exactly(claim, passage.text):
+    if exact := _find_verbatim(claim, passage.text):
         return 1.0, *exact
     for quotation in _QUOTED.findall(claim):
-        if len(quotation.split()) >= 3 and (exact := _exactly(quotation, passage.text)):
+        if len(quotation.split()) >= 3 and (exact := _find_verbatim(quotation, passage.text)):
             return 1.0, *exact
-    wanted = {word.stem for word in content_words(claim)}
-    if not wanted:
+    stems_of_claim = {word.stem for word in content_words(claim)}
+    if not stems_of_claim:
         return 0.0, 0, 0
     best = (0.0, 0, 0)
-    for start, end, stems in _windows(passage.text):
-        share = len(wanted & stems) / len(wanted)
+    for start, end, stems in _sentence_windows(passage.text):
+        share = len(stems_of_claim & stems) / len(stems_of_claim)
         if share > best[0] or (share == best[0] > 0 and end - start < best[2] - best[1]):
             best = (share, start, end)
-    needed = 1.0 if len(wanted) <= FEWEST_WORDS else 0.0
+    needed = 1.0 if len(stems_of_claim) <= SHORT_CLAIM else 0.0
     return best if best[0] >= needed else (0.0, 0, 0)
 
 
@@ -94,20 +81,20 @@ def _supporting(passage: Passage | None, clause: str, whole: str) -> Citation | 
     """The clause before a marker is what it stands for; where that says next to nothing, the whole sentence is."""
     if passage is None:
         return None
-    says_something = len({word.stem for word in content_words(clause)}) > FEWEST_WORDS
+    says_something = len({word.stem for word in content_words(clause)}) > SHORT_CLAIM
     share, start, end = support(clause if says_something else whole, passage)
     if share < SUPPORT:
         return None
     return Citation(passage=passage.number, quote=passage.text[start:end], start=start, end=end)
 
 
-def _without(sentence: str, markers: list[re.Match[str]]) -> str:
-    for marker in reversed(markers):
-        sentence = sentence[: marker.start()] + sentence[marker.end() :]
-    return sentence
+def _without_spans(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    for start, end in reversed(spans):
+        text = text[:start] + text[end:]
+    return text
 
 
-def _exactly(claim: str, text: str) -> tuple[int, int] | None:
+def _find_verbatim(claim: str, text: str) -> tuple[int, int] | None:
     """Where the claim stands word for word; case, white space, and the shape of quotes and dashes do not matter."""
     words = re.findall(r"\w+", claim)
     if len(words) < 3:
@@ -117,10 +104,10 @@ def _exactly(claim: str, text: str) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=256)
-def _windows(text: str) -> tuple[tuple[int, int, frozenset[str]], ...]:
+def _sentence_windows(text: str) -> tuple[tuple[int, int, frozenset[str]], ...]:
     parts = [(one.start, one.end, {word.stem for word in content_words(one.text)}) for one in sentences(text)]
     found = []
-    for size in range(1, NEIGHBOURS + 1):
+    for size in range(1, MAX_WINDOW + 1):
         for at in range(len(parts) - size + 1):
             group = parts[at : at + size]
             found.append((group[0][0], group[-1][1], frozenset().union(*(stems for *_, stems in group))))
@@ -132,41 +119,41 @@ class CitationChecker:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = tuple(passages)
-        self._held = ""
+        self._buffer = ""
         self._in_fence = False
         self.citations: list[Citation] = []
         self.removed = 0
 
     def feed(self, piece: str) -> Iterator[str]:
         """The sentences that are whole now."""
-        self._held += piece
-        while (cut := self._cut()) is not None:
-            ready, self._held = self._held[:cut], self._held[cut:]
-            yield self._checked(ready)
+        self._buffer += piece
+        while (end := self._first_sentence_end()) is not None:
+            ready, self._buffer = self._buffer[:end], self._buffer[end:]
+            yield self._check(ready)
 
     def finish(self) -> Iterator[str]:
         """What is left; the answer has ended."""
-        if self._held:
-            ready, self._held = self._held, ""
-            yield self._checked(ready)
+        if self._buffer:
+            ready, self._buffer = self._buffer, ""
+            yield self._check(ready)
 
-    def _cut(self) -> int | None:
+    def _first_sentence_end(self) -> int | None:
         """Where the first whole sentence ends, its citations and the white space after it included."""
-        line_end = self._held.find("\n")
-        if self._in_fence or _FENCE.match(self._held):
+        line_end = self._buffer.find("\n")
+        if self._in_fence or _FENCE.match(self._buffer):
             return line_end + 1 if line_end >= 0 else None
-        ends = [match.end() for match in SENTENCE_END.finditer(self._held)]
+        ends = [match.end() for match in SENTENCE_END.finditer(self._buffer)]
         for end in sorted({*ends, *([line_end] if line_end >= 0 else [])}):
-            rest = self._held[end:]
-            tail = re.match(r"(?:\s*[\[【]\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*[\]】])*[.!?]*\s*", rest)
-            after = rest[tail.end() :]
-            if after and not _STARTED_MARKER.match(after):
-                return end + tail.end()
-        if len(self._held) > LONGEST_HELD:
-            return self._held.rfind(" ", 0, LONGEST_HELD) + 1 or LONGEST_HELD
+            tail = _SENTENCE_TAIL.match(self._buffer, end)
+            end = tail.end() if tail else end
+            after = self._buffer[end:]
+            if after and not _STARTED_CITATION.match(after):
+                return end
+        if len(self._buffer) > MAX_BUFFER:
+            return self._buffer.rfind(" ", 0, MAX_BUFFER) + 1 or MAX_BUFFER
         return None
 
-    def _checked(self, text: str) -> str:
+    def _check(self, text: str) -> str:
         if _FENCE.match(text):
             self._in_fence = not self._in_fence
             return text

@@ -35,7 +35,7 @@ _BIDI = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OVERRIDE = re.compile("[\u202d\u202e]")
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb]")
 _JOINER = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])|[\u200c\u200d]{2,}")
-_SMUGGLED = re.compile("[\u200b-\u200d\u2060-\u2064\ufeff]{4,}")
+_INVISIBLE_RUN = re.compile("[\u200b-\u200d\u2060-\u2064\ufeff]{4,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 # --- phrases that command -----------------------------------------------------------------------------------
@@ -91,50 +91,51 @@ _PHRASES = {
         r"user'?s?\s+(?:data|question|message|input)s?|system\s+prompt|secrets?|credentials|api\s+keys?)\s+to\b",
     ),
 }
-_COMPILED = {name: re.compile("|".join(patterns), re.IGNORECASE) for name, patterns in _PHRASES.items()}
+_INJECTIONS = {name: re.compile("|".join(patterns), re.IGNORECASE) for name, patterns in _PHRASES.items()}
 
 _IMAGE = re.compile(r"!\[(?P<alt>[^\]\n]{0,300})\]\((?P<url>[^)\n]{0,2000})\)")
 _HTML_IMAGE = re.compile(r"<(?=\s*(?:img|iframe|script|object|embed|svg|link|meta|form)\b)", re.IGNORECASE)
-_LEAKY = re.compile(
+_CARRIES_DATA = re.compile(
     r"[?&#][\w.-]*=?[^&]*(?:\{|\[|<|%7B|\$|DATA|SECRET|PROMPT|CONVERSATION|HISTORY|USER)|\{\w*\}|\$\{", re.I
 )
 
 
-class Neutralised(NamedTuple):
+class NeutralisedText(NamedTuple):
     """`found`: the names of what was neutralised, each once; empty for ordinary text."""
 
     text: str
     found: tuple[str, ...]
 
 
-def neutralise(text: str) -> Neutralised:
+def neutralise(text: str) -> NeutralisedText:
     """A passage as a model may read it: visible, without control tokens, its commands marked as quotations."""
     found: list[str] = []
-    text = _visible(text, found)
-    text = _defanged(text, found)
-    text = _IMAGE.sub(lambda match: _without_address(match, found), text)
-    for name, pattern in _COMPILED.items():
+    text = _remove_hidden_text(text, found)
+    text = _escape_control_tokens(text, found)
+    text = _IMAGE.sub(lambda match: _image_without_url(match, found), text)
+    for name, pattern in _INJECTIONS.items():
         marked = pattern.sub(lambda match: f"{QUOTED_START}{match.group()}{QUOTED_END}", text)
         if marked != text:
             found.append(name)
             text = marked
-    return Neutralised(text, tuple(dict.fromkeys(found)))
+    return NeutralisedText(text, tuple(dict.fromkeys(found)))
 
 
 def clean_user_text(text: str) -> str:
-    """What a person typed, without control characters and without tokens of a chat template. The wish is theirs."""
-    return _defanged(_visible(text, []), []).strip()
+    """What a person typed, without control characters and without tokens of a chat template; what it asks for is theirs
+    to ask."""
+    return _escape_control_tokens(_remove_hidden_text(text, []), []).strip()
 
 
-def without_active_content(text: str) -> str:
+def strip_active_content(text: str) -> str:
     """A model's words as a page may show them: nothing in them loads by itself (an image's address can carry data)."""
     return _HTML_IMAGE.sub("‹", text.replace("![", "["))
 
 
-def _visible(text: str, found: list[str]) -> str:
+def _remove_hidden_text(text: str, found: list[str]) -> str:
     if text.isascii() and not _CONTROL.search(text):
         return text.replace("\r\n", "\n").replace("\r", "\n")
-    if _OVERRIDE.search(text) or _SMUGGLED.search(text) or _TAGS.search(_FLAG_TAGS.sub("", text)):
+    if _OVERRIDE.search(text) or _INVISIBLE_RUN.search(text) or _TAGS.search(_FLAG_TAGS.sub("", text)):
         found.append("hidden text")
     flags = [match.span() for match in _FLAG_TAGS.finditer(text)]
     text = _TAGS.sub(lambda m: m.group() if any(a <= m.start() < b for a, b in flags) else "", text)
@@ -143,10 +144,10 @@ def _visible(text: str, found: list[str]) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _defanged(text: str, found: list[str]) -> str:
+def _escape_control_tokens(text: str, found: list[str]) -> str:
     """`<|im_start|>` becomes ‹|im_start|›: still readable, and no token of any template."""
 
-    def readable(match: re.Match[str]) -> str:
+    def escaped(match: re.Match[str]) -> str:
         inner = match.group("chatml")
         if inner is not None:
             return f"‹|{inner}|›"
@@ -154,19 +155,19 @@ def _defanged(text: str, found: list[str]) -> str:
             return f"({match.group('inst')})"
         return f"‹{match.group('tag') or match.group('sys')}›"
 
-    for name, pattern, new in (
-        ("control tokens", _TOKENS, readable),
+    for name, pattern, replacement in (
+        ("control tokens", _TOKENS, escaped),
         ("fake prompt sections", _ALPACA, lambda match: "‹" + match.group("hashes") + "›"),
         ("fake turns", _ROLE_LINE, lambda match: match.group("role") + " (quoted)" + match.group("colon")),
     ):
-        changed = pattern.sub(new, text)
+        changed = pattern.sub(replacement, text)
         if changed != text:
             found.append(name)
             text = changed
     return text
 
 
-def _without_address(match: re.Match[str], found: list[str]) -> str:
-    if _LEAKY.search(match.group("url")):
+def _image_without_url(match: re.Match[str], found: list[str]) -> str:
+    if _CARRIES_DATA.search(match.group("url")):
         found.append("image that would carry data away")
     return f"(image: {match.group('alt')})" if match.group("alt").strip() else "(image)"

@@ -1,9 +1,7 @@
 """What readers thought of answers: one JSON line each, in a file beside the warehouse and never in it."""
 
-import fcntl
-import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +10,9 @@ from pydantic import ValidationError
 
 from llm_engineering.domain.answers import Feedback
 from llm_engineering.domain.errors import StoreUnavailable
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Erased
+from llm_engineering.infrastructure.json_lines import append_lines, lock_file, remove_lines
 
 
 class JsonlFeedback:
@@ -19,51 +20,59 @@ class JsonlFeedback:
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
-        self._lock = threading.Lock()
+        self._lock = lock_file(self._path.with_name(f".{self._path.name}.lock"))
 
     def add(self, feedback: Feedback) -> None:
         """Durable when it returns. Raises StoreUnavailable that says which file and why."""
         stored = feedback if feedback.at else feedback.model_copy(update={"at": datetime.now(UTC)})
-        line = stored.model_dump_json().encode() + b"\n"
-        try:
-            with self._lock:
-                self._append(line)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"the feedback file {self._path.name} cannot be written ({error.strerror}): free the disk or mend its "
-                "rights, then send it again"
-            ) from error
-
-    def _append(self, line: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # freed when the handle is closed
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
-                line = b"\n" + line  # after the torn line of a process that died
-            try:
-                while line:
-                    line = line[os.write(handle, line) :]
-                os.fsync(handle)
-            except OSError:
-                os.ftruncate(handle, size)  # a full disk took half of it
-                raise
-        finally:
-            os.close(handle)
+        with self._explained("written", "free the disk or mend its rights, then send it again"):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            append_lines(self._path, stored.model_dump_json().encode() + b"\n", lock=self._lock, durable=True)
 
     def all(self) -> Iterator[Feedback]:
         """Oldest first; torn or foreign lines are skipped, and told. Raises StoreUnavailable."""
+        for number, line in enumerate(self._lines(), start=1):
+            if feedback := _feedback(line):
+                yield feedback
+            else:
+                logger.warning("{} line {} is no feedback; skipped", self._path.name, number)
+
+    def holds(self, subject: DataSubject) -> int:
+        return sum(1 for line in self._lines() if (one := _feedback(line)) and _is_about(subject, one))
+
+    def erase(self, subject: DataSubject) -> Erased:
+        """Torn lines go too: nobody can read whose they are."""
+        number = self.holds(subject)
+        with self._explained("rewritten", "free the disk or mend its rights"):
+            if self._path.parent.exists():
+                remove_lines(
+                    self._path,
+                    lambda line: not (one := _feedback(line)) or _is_about(subject, one),
+                    lock=self._lock,
+                )
+        return Erased(number)
+
+    def _lines(self) -> Iterator[bytes]:
+        with self._explained("read", "mend its rights"), suppress(FileNotFoundError), self._path.open("rb") as file:
+            yield from file
+
+    @contextmanager
+    def _explained(self, done: str, mend: str) -> Generator[None]:
         try:
-            with self._path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    try:
-                        yield Feedback.model_validate_json(line)
-                    except ValidationError:
-                        logger.warning("{} line {} is no feedback; skipped", self._path.name, number)
-        except FileNotFoundError:
-            return
+            yield
         except OSError as error:
             raise StoreUnavailable(
-                f"the feedback file {self._path.name} cannot be read ({error.strerror}): mend its rights"
+                f"the feedback file {self._path.name} cannot be {done} ({error.strerror}): {mend}"
             ) from error
+
+
+def _feedback(line: bytes) -> Feedback | None:
+    try:
+        return Feedback.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _is_about(subject: DataSubject, feedback: Feedback) -> bool:
+    said = "\n".join((feedback.question, feedback.answer, feedback.comment))
+    return feedback.trace_id in subject.trace_ids or subject.is_in(said)

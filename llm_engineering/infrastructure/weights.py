@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.models import ModelVersion
+from llm_engineering.infrastructure.files import sync_folder
 
 BLOCK = 1 << 20  # bytes read at a time
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -48,7 +49,8 @@ def take(folder: Path, into: Path | None = None) -> Taken:
         whole.update(f"{name.as_posix()}\0{digest}\n".encode())
         size += length
     if into:
-        _sync(into)
+        for part in (into, *(one for one in into.rglob("*") if one.is_dir()), into.parent):
+            sync_folder(part)
     return Taken(whole.hexdigest(), size)
 
 
@@ -85,13 +87,3 @@ def _take_file(path: Path, to: Path | None) -> tuple[str, int]:
             copy.flush()
             os.fsync(copy.fileno())
     return digest.hexdigest(), size
-
-
-def _sync(folder: Path) -> None:
-    """The names in it are on disk, too."""
-    for path in (folder, *(one for one in folder.rglob("*") if one.is_dir()), folder.parent):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -14,7 +14,7 @@ from llm_engineering.domain.answers import Answer, Feedback, Question
 from llm_engineering.domain.chunks import Chunk, Facets, Hit, Search, Where
 from llm_engineering.domain.errors import EmbeddingMismatch, LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import IndexInfo, LanguageModel, VectorReader
-from llm_engineering.inference.answer import answer_stream
+from llm_engineering.inference.answer import AnswerContext, answer_stream
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
 from llm_engineering.inference.understanding.understand import understand
@@ -42,7 +42,7 @@ class AnswerService:
         try:
             embedder = self._platform.embedder
             embedder.embed(["loaded before the first question"])
-            self._reranker = build_reranker(self._config.retrieval, embedder)
+            self._reranker = build_reranker(self._platform.settings, self._config.retrieval, embedder)
             if self._reranker is not None:
                 self._reranker.scores("loaded", ["before the first question"])
             self._reader = _FollowingReader(lambda: open_index(self._platform.vectors, embedder=embedder))
@@ -88,8 +88,7 @@ class AnswerService:
         chosen = {"max_tokens": max_tokens, "temperature": temperature}
         given = {name: value for name, value in chosen.items() if value is not None}
         config = self._config.model_copy(update={"answer": self._config.answer.model_copy(update=given)})
-        steps = answer_stream(
-            question,
+        context = AnswerContext(
             embedder=self._platform.embedder,
             reader=reader,
             model=watch.model,
@@ -98,6 +97,7 @@ class AnswerService:
             trace=self._platform.tracer.start("answer"),
             stop=stop,
         )
+        steps = answer_stream(question, context)
         began = time.monotonic()
         try:
             for step in steps:

@@ -44,10 +44,10 @@ def test_a_door_opened_inside_a_function_would_be_noticed(tmp_path):
     for name in ("llm_engineering", "steps", "pipelines", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / "llm_engineering/features/cleaning/cleaned.py").open("a") as file:
+    with (tmp_path / "llm_engineering/features/cleaning/clean.py").open("a") as file:
         file.write(
             "\n\ndef peek():\n    from llm_engineering.infrastructure.warehouse import sqlite\n    return sqlite\n"
         )
     done = lint_imports(tmp_path)
     assert done.returncode != 0
-    assert "llm_engineering.features.cleaning.cleaned -> llm_engineering.infrastructure.warehouse.sqlite" in done.stdout
+    assert "llm_engineering.features.cleaning.clean -> llm_engineering.infrastructure.warehouse.sqlite" in done.stdout

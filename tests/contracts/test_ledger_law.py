@@ -6,7 +6,8 @@ import pytest
 from stores import a_document, an_entry
 
 from llm_engineering.domain.documents import Author
-from llm_engineering.domain.ledger import Outcome, Reason
+from llm_engineering.domain.ledger import DocumentFailure, Outcome, Reason
+from llm_engineering.domain.personal_data import DataSubject
 
 ANN, BOB = Author(name="Ann").id, Author(name="Bob").id
 
@@ -79,19 +80,59 @@ def test_an_unfinished_run_is_remembered_until_it_is_finished(open_stores):
 
 def test_a_run_with_another_config_forgets_the_unfinished_one(ledger):
     first = ledger.begin(ANN, "config 1")
-    ledger.begin(ANN, "config 2")
+    second = ledger.begin(ANN, "config 2")
     ledger.finish(ANN, "config 1")  # not the one that runs
-    assert ledger.begin(ANN, "config 2") < ledger.begin(ANN, "config 1")
+    assert ledger.begin(ANN, "config 2") == second
     assert ledger.begin(ANN, "config 1") > first
+
+
+def a_failure(number: int, author: str = "Ann", **more: str) -> DocumentFailure:
+    return DocumentFailure(
+        document_id=f"{number:05}",
+        link=f"https://example.com/{number}",
+        author_id=Author(name=author).id,
+        author_name=author,
+        source="web_article",
+        reason=Reason.UNREADABLE,
+        detail=more.get("detail", "clean: “encrypted”\0"),
+        code_version="1",
+        failed_at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+    )
+
+
+def test_a_document_that_failed_is_kept_exactly_until_it_is_resolved(ledger):
+    ledger.record_document_failures([a_failure(2), a_failure(1), a_failure(3, "Bob")])
+    ledger.record_document_failures([a_failure(2, detail="another reason")])
+    assert list(ledger.document_failures()) == [
+        a_failure(1),
+        a_failure(2, detail="another reason"),
+        a_failure(3, "Bob"),
+    ]
+    assert [one.document_id for one in ledger.document_failures(author_id=BOB)] == ["00003"]
+    ledger.resolve_document_failures(["00001", "00003", "never"])
+    assert [one.document_id for one in ledger.document_failures()] == ["00002"]
+    ledger.record_document_failures([])
+    ledger.resolve_document_failures([])
+    assert list(ledger.entries()) == []  # a link's outcome is another matter
+
+
+def test_more_documents_that_failed_than_a_page_are_all_read_and_resolved(ledger):
+    ledger.record_document_failures(a_failure(i) for i in range(1203))
+    assert [int(one.document_id) for one in ledger.document_failures()] == list(range(1203))
+    ledger.resolve_document_failures(f"{i:05}" for i in range(1203))
+    assert list(ledger.document_failures()) == []
 
 
 def test_erasing_an_author_leaves_the_others(ledger):
     ledger.record([an_entry("a"), an_entry("b"), an_entry("c", author="Bob")])
+    ledger.record_document_failures([a_failure(1), a_failure(2, "Bob")])
     began = ledger.begin(ANN, "x")
-    assert ledger.erase(ANN) == 2
+    assert (ledger.holds(DataSubject(name="Ann")), ledger.holds(DataSubject(name="Bob"))) == (2, 1)
+    assert ledger.erase(DataSubject(name=" ann ")).number == 2
+    assert [one.author_name for one in ledger.document_failures()] == ["Bob"]
     assert [entry.author_name for entry in ledger.entries()] == ["Bob"]
     assert ledger.begin(ANN, "x") > began
-    assert ledger.erase(ANN) == 0
+    assert (ledger.holds(DataSubject(name="Ann")), ledger.erase(DataSubject(name="Ann")).number) == (0, 0)
 
 
 @pytest.mark.parametrize("order", ["warehouse", "ledger"])
@@ -99,5 +140,5 @@ def test_the_ledger_and_the_warehouse_do_not_disturb_each_other(open_stores, ord
     warehouse, ledger = open_stores()
     warehouse.put([a_document()])
     ledger.record([an_entry()])
-    (warehouse if order == "warehouse" else ledger).erase(ANN)
+    (warehouse if order == "warehouse" else ledger).erase(DataSubject(name="Ann"))
     assert (warehouse.count(), len(list(ledger.entries()))) == ((0, 1) if order == "warehouse" else (1, 0))

@@ -1,6 +1,6 @@
 """What every tracer keeps to: it records, it never raises, it never holds anyone up."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from loopback import Answer
@@ -34,7 +34,7 @@ def tracer(request, tmp_path, site):
         case "opik that is away":
             made = OpikTracer(url="http://127.0.0.1:9/api", fallback=tmp_path / "traces")
         case _:
-            made = NoopTracer()
+            made = NoopTracer(tmp_path / "traces")
     yield made
     made.close()
 
@@ -72,11 +72,9 @@ def test_many_threads_may_trace_at_once(tracer):
                 pass
             trace.finish()
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    with ThreadPoolExecutor(8) as pool:
+        for working in [pool.submit(work) for _ in range(8)]:
+            working.result()
 
 
 def test_closing_twice_and_tracing_after_it_harm_nobody(tracer):

@@ -1,12 +1,27 @@
 """What every vector store promises: the embedded one, Qdrant in memory, and a real server when QDRANT_URL names one."""
 
 import os
-import uuid
 from datetime import UTC, datetime
 from math import sqrt
 
 import pytest
-from passages import DAYS, OTHER, RECUT, SIZE, SPEC, VECTORS, embedded, everything, fill, name, passage
+from loguru import logger
+from passages import (
+    DAYS,
+    OTHER,
+    RECUT,
+    RETRAINED,
+    SIZE,
+    SPEC,
+    UNRECORDED,
+    VECTORS,
+    embedded,
+    everything,
+    fill,
+    name,
+    passage,
+)
+from vector_stores import QDRANT, STORES, opened_store
 
 from llm_engineering.domain.chunks import EmbeddedChunk, Facets, Search, Where
 from llm_engineering.domain.documents import Author, Kind
@@ -15,45 +30,18 @@ from llm_engineering.domain.ids import stable_id
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
-STORES = ["edge", "qdrant-memory"] + (["qdrant-server"] if os.getenv("QDRANT_URL") else [])
-
-
-def edge_store(folder):
-    from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
-
-    return EdgeVectorStore(folder)
-
-
-def memory_store():
-    from qdrant_client import QdrantClient
-
-    from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore
-
-    return QdrantVectorStore(QdrantClient(":memory:"))
-
 
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
-    if request.param == "edge":
-        yield edge_store(tmp_path / "vectors")
-    elif request.param == "qdrant-memory":
-        yield memory_store()
-    else:
-        from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore, connect
-
-        client = connect(os.environ["QDRANT_URL"], os.getenv("QDRANT_API_KEY"))
-        prefix = f"law-{uuid.uuid4().hex[:8]}--"
-        yield QdrantVectorStore(client, prefix=prefix)
-        for collection in client.get_collections().collections:
-            if collection.name.startswith(prefix):
-                client.delete_collection(collection.name)
-        client.close()
+    with opened_store(request.param, tmp_path) as store:
+        yield store
 
 
-@pytest.fixture(params=["qdrant-memory"] + (["qdrant-server"] if os.getenv("QDRANT_URL") else []))
+@pytest.fixture(params=QDRANT)
 def both(request, tmp_path):
-    """The embedded store and the other adapter."""
-    return edge_store(tmp_path / "vectors"), memory_store()
+    """The embedded store and another adapter, never the same one twice."""
+    with opened_store("edge", tmp_path) as edge, opened_store(request.param, tmp_path) as other:
+        yield edge, other
 
 
 def cosine(a, b):
@@ -151,6 +139,7 @@ def test_a_chunk_without_a_date_is_in_no_span_of_dates(store):
 def test_both_adapters_give_the_same_hits_in_the_same_order(both):
     chunks = [embedded(i) for i in range(80)]
     readers = []
+    assert type(both[0]) is not type(both[1])
     for store in both:
         fill(store, chunks)
         readers.append(store.reader(SPEC))
@@ -189,7 +178,7 @@ def test_an_empty_index_can_be_published(store):
     assert store.reader(SPEC).search(text="red", limit=3) == []
 
 
-@pytest.mark.parametrize("other", [OTHER, RECUT])
+@pytest.mark.parametrize("other", [OTHER, RECUT, RETRAINED])
 def test_another_spec_is_refused_by_reader_and_writer(store, other):
     fill(store, [embedded(1)])
     with pytest.raises(EmbeddingMismatch, match=r"(?s)hashing \(8 .*hashing.*--rebuild"):
@@ -197,6 +186,26 @@ def test_another_spec_is_refused_by_reader_and_writer(store, other):
     with pytest.raises(EmbeddingMismatch, match="--rebuild"), store.writer(other):
         pass
     assert store.reader().info().spec == SPEC
+
+
+def test_an_index_of_before_revisions_is_read_and_wants_a_rebuild_once(store):
+    """It cannot be told whether the model was retrained since: nothing of another revision is put beside it."""
+    fill(store, [embedded(i) for i in range(4)], spec=UNRECORDED)
+    warnings: list[str] = []
+    sink = logger.add(warnings.append, level="WARNING", format="{message}")
+    try:
+        for reader in (store.reader(SPEC), store.reader(SPEC), store.reader()):
+            assert reader.search(vector=VECTORS[1], limit=1)[0].chunk == passage(1)
+            assert reader.count() == 4
+    finally:
+        logger.remove(sink)
+    [warning] = warnings
+    assert "before the revision of its embedder was recorded" in warning
+    assert "--rebuild" in warning
+    with pytest.raises(EmbeddingMismatch, match=r"nobody can tell .* --rebuild` once"), store.writer(SPEC):
+        pass
+    fill(store, [embedded(i) for i in range(5)], rebuild=True)
+    assert store.reader(SPEC).count() == 5
 
 
 def test_a_vector_of_another_size_is_refused(store):
@@ -427,20 +436,18 @@ def test_erasing_reaches_what_is_not_published_yet(store):
 # --- asking many at once, and what there is --------------------------------------------------------------------
 
 
-def asked(*searches: Search, reader, **how):
-    return [[hit.chunk.id for hit in hits] for hits in reader.search_many(searches, **how)]
-
-
 def test_many_searches_at_once_are_each_search_alone(store):
     fill(store, [embedded(i) for i in range(60)])
     reader = store.reader(SPEC)
-    questions = [{"vector": VECTORS[5]}, {"text": name(42)}, {"text": "?!"}, {"vector": VECTORS[7], "text": name(9)}]
-    together = reader.search_many(
-        [Search(vector=tuple(q["vector"]) if "vector" in q else None, text=q.get("text")) for q in questions],
-        where=Where(kind=Kind.ARTICLE),
-        limit=7,
-    )
-    alone = [reader.search(**q, where=Where(kind=Kind.ARTICLE), limit=7) for q in questions]
+    searches = [
+        Search(vector=tuple(VECTORS[5])),
+        Search(text=name(42)),
+        Search(text="?!"),
+        Search(vector=tuple(VECTORS[7]), text=name(9)),
+    ]
+    only = Where(kind=Kind.ARTICLE)
+    together = reader.search_many(searches, where=only, limit=7)
+    alone = [reader.search(vector=one.vector, text=one.text, where=only, limit=7) for one in searches]
     assert [[hit.chunk for hit in hits] for hits in together] == [[hit.chunk for hit in hits] for hits in alone]
     assert together[2] == []
     assert reader.search_many([], limit=3) == []
@@ -450,10 +457,10 @@ def test_weights_decide_which_of_the_two_lists_counts_more(store):
     fill(store, [embedded(i) for i in range(60)])
     reader = store.reader(SPEC)
     by_meaning, by_words = passage(5).id, passage(42).id
-    both = {"vector": tuple(VECTORS[5]), "text": name(42)}
-    [meaning] = asked(Search(**both, bm25_weight=0.1), reader=reader, limit=2)
-    [words] = asked(Search(**both, dense_weight=0.1), reader=reader, limit=2)
-    assert (meaning[0], words[0]) == (by_meaning, by_words)
+    vector, text = tuple(VECTORS[5]), name(42)
+    searches = (Search(vector=vector, text=text, bm25_weight=0.1), Search(vector=vector, text=text, dense_weight=0.1))
+    meaning, words = reader.search_many(searches, limit=2)
+    assert (meaning[0].chunk.id, words[0].chunk.id) == (by_meaning, by_words)
 
 
 def test_both_adapters_weigh_alike(both):

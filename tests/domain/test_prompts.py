@@ -1,9 +1,17 @@
 """The templates, each written once."""
 
+import pytest
 from passages import passage
 
+from llm_engineering.domain import citation_format, prompts
 from llm_engineering.domain.answers import Message, Passage, Role
-from llm_engineering.domain.prompts import NO_ANSWER, answer_prompt, template_hash, understand_prompt
+from llm_engineering.domain.prompts import (
+    ANSWER_TEMPLATE,
+    NO_ANSWER,
+    answer_prompt,
+    answer_template_hash,
+    understand_prompt,
+)
 
 
 def test_passages_are_numbered_and_fenced_before_the_question():
@@ -36,6 +44,36 @@ def test_a_model_is_asked_for_the_wanted_fields_only():
     assert '"source"' not in full.messages[0].content
 
 
-def test_the_hash_of_the_template_is_always_the_same():
-    assert template_hash() == template_hash()
-    assert len(template_hash()) == 32
+def test_the_answer_template_is_the_one_that_models_were_trained_with():
+    """Who changes a word of it gives it another name, and pins the new pair here."""
+    assert (ANSWER_TEMPLATE, answer_template_hash()) == ("answer-v1", "36bdc95d60c658c64c5df1e06fa4e9e4")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (prompts, "ANSWER_SYSTEM"),
+        (prompts, "PASSAGE"),
+        (prompts, "NO_ANSWER"),
+        (prompts, "QUOTED_START"),
+        (prompts, "QUOTED_END"),
+        (citation_format, "RULE"),
+    ],
+)
+def test_the_hash_changes_with_every_part_of_the_template(owner, name, monkeypatch):
+    before = answer_template_hash()
+    monkeypatch.setattr(owner, name, getattr(owner, name) + " ")
+    assert answer_template_hash() != before
+
+
+def test_the_hash_changes_with_the_frame_around_the_passages(monkeypatch):
+    before = answer_template_hash()
+
+    def without_frame(question, passages, history=(), *, query=""):
+        prompt = answer_prompt(question, passages, history, query=query)
+        last = prompt.messages[-1]
+        bare = last.model_copy(update={"content": last.content.replace("Question: ", "")})
+        return prompt.model_copy(update={"messages": (*prompt.messages[:-1], bare)})
+
+    monkeypatch.setattr(prompts, "answer_prompt", without_frame)
+    assert answer_template_hash() != before

@@ -19,10 +19,11 @@ def main(config: EtlConfig) -> None:
                     ledger=twin.ledger,
                     concurrency=config.fetch.concurrency,
                     min_success_rate=config.min_success_rate,
-                    on_progress=lambda entry: print("crawl", entry.link, flush=True),
+                    on_progress=lambda report: print("crawl", report.links, flush=True),
                 )
         build_features(
             warehouse=twin.warehouse,
+            ledger=twin.ledger,
             embedder=twin.embedder,
             vectors=twin.vectors,
             config=FeatureConfig(buffer_chunks=12),

@@ -147,7 +147,11 @@ def state_of(home: Path) -> tuple[dict, dict, list]:
 def nothing_is_left_to_do(home: Path) -> bool:
     with open_platform(Settings(home=home, embedder="hashing:64")) as twin:
         report = build_features(
-            warehouse=twin.warehouse, embedder=twin.embedder, vectors=twin.vectors, config=FeatureConfig()
+            warehouse=twin.warehouse,
+            ledger=twin.ledger,
+            embedder=twin.embedder,
+            vectors=twin.vectors,
+            config=FeatureConfig(),
         )
     return report.chunks_embedded == report.documents_seen == 0
 

@@ -11,7 +11,7 @@ from llm_engineering.bootstrap import build_language_model, open_platform
 from llm_engineering.domain.answers import Question
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
-from llm_engineering.inference.answer import answer
+from llm_engineering.inference.answer import AnswerContext, answer
 from llm_engineering.inference.config import AskConfig, RetrievalConfig
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.language_models.openai import OpenAIModel
@@ -41,15 +41,14 @@ def ask(endpoint, monkeypatch):
 
         def asking(timeout: float = 20.0):
             model = OpenAIModel("tiny", base_url=endpoint.url, timeout=timeout, retries=1, first_backoff=0.01)
-            return answer(
-                QUESTION,
+            context = AnswerContext(
                 embedder=platform.embedder,
                 reader=reader,
                 model=model,
-                reranker=None,
                 config=AskConfig(retrieval=RetrievalConfig(min_relevance=0.05)),
                 trace=platform.tracer.start("ask"),
             )
+            return answer(QUESTION, context)
 
         yield asking
         reader.close()

@@ -7,7 +7,7 @@ from fetch_context import fetch_context, no_browser
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
 from llm_engineering.features.reading import feeds
 from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.source import Target
@@ -125,7 +125,7 @@ NESTED = {
 @pytest.mark.parametrize("what", NESTED)
 def test_elements_nested_without_end_keep_their_words(what):
     html, words = NESTED[what]
-    assert words in to_markdown(f"<html><body><article>{html}</article></body></html>", "text/html").text
+    assert words in clean_body(f"<html><body><article>{html}</article></body></html>", "text/html").text
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_elements_nested_without_end_keep_their_words(what):
     ids=["words", "brackets", "one word", "ampersands", "backticks"],
 )
 def test_a_line_of_five_megabytes_is_cleaned(body):
-    assert len(to_markdown(body, "text/html").text) > 1_000_000
+    assert len(clean_body(body, "text/html").text) > 1_000_000
 
 
 def test_nul_bytes_and_lone_surrogates_reach_nobody(site, context):
@@ -150,7 +150,7 @@ def test_nul_bytes_and_lone_surrogates_reach_nobody(site, context):
         + b" " * 2000,
     )
     [page] = web_article.crawl(Target(link=site.url("/p"), url=site.url("/p")), context)
-    text = to_markdown(page.body, page.media_type).text
+    text = clean_body(page.body, page.media_type).text
     text.encode()
     assert "\0" not in text
     assert text.startswith("NUL bytes and ")
@@ -161,5 +161,5 @@ def test_nul_bytes_and_lone_surrogates_reach_nobody(site, context):
     ["<p", "<!--", "<![CDATA[", "<?php", "</", "<p></div></p></html><p>after", "<table><p>", "\ufeff", "<a href="],
 )
 def test_broken_markup_never_raises(broken):
-    to_markdown(broken, "text/html")
-    assert "Words before it." in to_markdown(f"<p>Words before it.</p>{broken}", "text/html").text
+    clean_body(broken, "text/html")
+    assert "Words before it." in clean_body(f"<p>Words before it.</p>{broken}", "text/html").text

@@ -1,5 +1,8 @@
 """A Qdrant server that others use too: swapped under a reader, busy, misconfigured, or no Qdrant server at all."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
 import pytest
 from loopback import Answer
 from passages import RECUT, SIZE, SPEC, VECTORS, embedded, fill, name, passage
@@ -8,6 +11,9 @@ from llm_engineering.domain.chunks import EmbeddedChunk
 from llm_engineering.domain.errors import ConfigError, EmbeddingMismatch, StoreLocked, StoreUnavailable
 from llm_engineering.infrastructure.vectors.qdrant import QdrantVectorStore, connect
 from llm_engineering.infrastructure.vectors.qdrant_requests import BATCH
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
@@ -47,6 +53,10 @@ class Overtaken:
         return call
 
 
+def store_of(client: Overtaken) -> QdrantVectorStore:
+    return QdrantVectorStore(cast("QdrantClient", client))
+
+
 QUESTIONS = {
     "search": lambda reader: [hit.chunk.id for hit in reader.search(text=name(40), limit=3)],
     "count": lambda reader: reader.count(),
@@ -67,7 +77,7 @@ CALLS = [
 def test_an_index_swapped_under_a_question_is_answered_from_the_new_one(client, question, call):
     fill(QdrantVectorStore(client), [embedded(i) for i in range(12)])
     late = Overtaken(client, call, lambda: fill(QdrantVectorStore(client), [embedded(40)], rebuild=True))
-    answer = QUESTIONS[question](QdrantVectorStore(late).reader(SPEC))
+    answer = QUESTIONS[question](store_of(late).reader(SPEC))
     assert answer == QUESTIONS[question](QdrantVectorStore(client).reader(SPEC))
 
 
@@ -79,7 +89,7 @@ def test_an_index_swapped_for_one_of_another_spec_is_refused_and_not_called_dama
 
     late = Overtaken(client, "query_batch_points", swap)
     with pytest.raises(EmbeddingMismatch, match="--rebuild"):
-        QdrantVectorStore(late).reader(SPEC).search(text="red", limit=1)
+        store_of(late).reader(SPEC).search(text="red", limit=1)
 
 
 def test_a_collection_that_is_gone_for_good_is_said_once(client):
@@ -93,7 +103,7 @@ def test_a_collection_that_is_gone_for_good_is_said_once(client):
 
     late = Stale(client, "count", lambda: client.delete_collection(published))
     with pytest.raises(StoreUnavailable, match="said 404"):
-        QdrantVectorStore(late).reader().count()
+        store_of(late).reader().count()
 
 
 def test_a_long_document_goes_out_in_requests_a_server_takes(client):
@@ -104,7 +114,7 @@ def test_a_long_document_goes_out_in_requests_a_server_takes(client):
             sizes.append(sum(len(one.upsert.points) if hasattr(one, "upsert") else 0 for one in operations))
             return client.batch_update_points(collection, operations, **options)
 
-    store = QdrantVectorStore(Watched(client, "", None))
+    store = store_of(Watched(client, "", None))
     long = [EmbeddedChunk(passage(0, text=f"part {n}"), VECTORS[n % 80]) for n in range(2 * BATCH + 1)]
     assert fill(store, long).chunks == len(long)
     assert sizes == [BATCH, BATCH, 1]
@@ -147,6 +157,53 @@ def test_a_writer_whose_lock_was_taken_over_does_not_publish(client):
         with pytest.raises(StoreLocked, match="process 7"):
             writer.publish()
     assert store.reader(SPEC).count() == 1
+
+
+def test_erasing_leaves_nothing_of_an_author_in_the_files_of_a_qdrant(tmp_path):
+    """Its local mode stands for a server: both keep a deleted point in the files of its collection."""
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(path=str(tmp_path))
+    try:
+        store, secret = QdrantVectorStore(client), "Xylophonist"
+        fill(store, [embedded(i) for i in range(8)] + [embedded(20, text=f"{secret} plays", author_id="gone")])
+        with store.writer(SPEC, rebuild=True) as writer:
+            writer.replace([passage(20).document_id], [embedded(20, text=f"{secret} sings", author_id="gone")], [])
+            writer.checkpoint("2")
+        before = store.reader().info()
+        assert before is not None
+        assert files_with(tmp_path, secret)
+        assert store.erase("gone") == 2
+        assert files_with(tmp_path, secret) == []
+        after = store.reader(SPEC)
+        assert after.info() == before._replace(chunks=8, version=f"{int(before.version) + 2:06d}")
+        assert after.search(vector=VECTORS[5], text=name(5), limit=1)[0].chunk == passage(5)
+    finally:
+        client.close()
+
+
+def files_with(folder: Path, word: str) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
+
+
+def test_an_erasure_that_is_cut_short_shows_nothing_and_is_done_again(client):
+    fill(QdrantVectorStore(client), [embedded(i) for i in range(8)], token="7")
+    gone = passage(4).author_id
+
+    def killed():
+        raise RuntimeError("killed")
+
+    late = Overtaken(client, "update_collection_aliases", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        store_of(late).erase(gone)
+    store = QdrantVectorStore(client)
+    assert store.reader(SPEC).count() == 4
+    assert store.erase(gone) == 0
+    info = store.reader(SPEC).info()
+    assert info is not None
+    assert (info.chunks, info.token) == (4, "7")
+    collections = [one.name for one in client.get_collections().collections]
+    assert sorted(collections) == [f"{SPEC.name}--{info.version}", "llm_twin_meta"]
 
 
 # --- what a server may answer -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 from api_service import WAIT, serving
+from openai.types.chat import ChatCompletionMessageParam
 from passages import fill, passage
 from tiny_model import CHAT, make_tiny_model
 
@@ -20,7 +21,7 @@ from llm_engineering.serving.api.app import create_app
 
 BREAD = "Flour, water and salt make a very good bread."
 ASKED = {"question": "What do flour, water and salt make?"}
-MESSAGES = [{"role": "user", "content": ASKED["question"]}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": ASKED["question"]}]
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,7 @@ def test_the_official_client_asks_it_under_its_name(platform, tiny, name):
         with official:
             said = official.chat.completions.create(model=name, messages=MESSAGES)
         assert said.choices[0].message.content
+        assert said.usage
         assert 0 < said.usage.completion_tokens <= 12
 
 

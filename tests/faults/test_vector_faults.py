@@ -123,6 +123,7 @@ def test_a_second_process_is_told_who_writes_and_a_killed_one_holds_nothing(fill
         env={**os.environ, "PYTHONPATH": path},
     )
     try:
+        assert holder.stdout is not None
         assert holder.stdout.readline().strip() == "locked"
         for enter in (lambda: filled.writer(SPEC).__enter__(), lambda: filled.erase("anybody")):
             with pytest.raises(StoreLocked, match=rf"process {holder.pid}; wait for it to end, or stop it"):

@@ -73,6 +73,25 @@ def test_a_damaged_document_is_named(stores, path):
         warehouse.get(a_document().id)
 
 
+def test_a_damaged_document_does_not_keep_the_others_from_the_change_feed(stores, path):
+    warehouse, _ = stores
+    warehouse.put([a_document("a"), a_document("b"), a_document("c")])
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE documents SET payload=? WHERE id=?", (b"half", a_document("b").id))
+    first, damaged, last = warehouse.changes(None)
+    assert (first.document.link, last.document.link) == (a_document("a").link, a_document("c").link)
+    assert (damaged.document_id, damaged.document) == (a_document("b").id, None)
+    assert "cannot be read" in str(damaged.error)
+
+
+def test_a_file_of_before_documents_could_fail_is_read(stores, path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE document_failures")
+    again, ledger = open_sqlite(path)
+    assert list(ledger.document_failures()) == []
+    again.close()
+
+
 def test_another_programs_database_is_not_touched(path):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE holiday(photo)")
@@ -311,6 +330,18 @@ def test_a_damaged_document_in_mongodb_is_named(mongo):
     mongo._documents.update_one({"_id": a_document().id}, {"$set": {"payload": b"half"}})
     with pytest.raises(StoreCorrupt, match=f"document {a_document().id} cannot be read"):
         mongo.get(a_document().id)
+
+
+def test_a_damaged_document_does_not_keep_the_others_from_mongodbs_change_feed(mongo):
+    mongo.put([a_document("a")])
+    token = [change.token for change in mongo.changes(None)][-1]
+    mongo.put([a_document("b"), a_document("c")])
+    mongo._documents.update_one({"_id": a_document("b").id}, {"$set": {"payload": b"half"}})
+    for since in (None, token):
+        changes = {change.document_id: change for change in mongo.changes(since)}
+        assert changes[a_document("c").id].document == mongo.get(a_document("c").id)
+        assert changes[a_document("b").id].document is None
+        assert "cannot be read" in str(changes[a_document("b").id].error)
 
 
 def test_a_newer_programs_collections_are_refused(mongo, mongo_url):

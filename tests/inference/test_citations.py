@@ -8,8 +8,9 @@ import pytest
 from passages import passage
 
 from llm_engineering.domain.answers import Passage
+from llm_engineering.domain.citation_format import RULE, VERIFIED_CITATION, cite, cited_numbers
 from llm_engineering.domain.prose import sentences
-from llm_engineering.inference.citations import SUPPORT, CitationChecker, check_sentence, cited_numbers, support
+from llm_engineering.inference.citations import SUPPORT, CitationChecker, check_sentence, support
 
 BREAD = "Ovens get hot. Sourdough bread needs flour, water, salt and a night of patience. Cats sleep a lot."
 ROBOTS = "A crawler should honour robots.txt and wait between two requests.\n\nServers thank it for politeness."
@@ -44,6 +45,13 @@ def checked(text: str, size: int = 7, passages=PASSAGES) -> tuple[str, CitationC
 )
 def test_every_way_to_write_numbers_is_read(inside, numbers):
     assert cited_numbers(inside) == numbers
+
+
+def test_the_prompt_asks_for_the_citations_that_are_read_and_shown():
+    asked_for = RULE.partition(" like ")[2].partition(". ")[0]
+    assert asked_for == "[1] or [2][3]"
+    assert [int(number) for number in VERIFIED_CITATION.findall(asked_for)] == [1, 2, 3]
+    assert check_sentence(f"Sourdough needs flour, water and salt {cite(1)}.", PASSAGES).citations[0].passage == 1
 
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])

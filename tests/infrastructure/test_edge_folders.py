@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from passages import SIZE, SPEC, VECTORS, embedded, everything, fill, name, passage
 
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author
+from llm_engineering.domain.prose import stem
 from llm_engineering.infrastructure.vectors import index_versions, points
+from llm_engineering.infrastructure.vectors.bm25 import index_of
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.vectors.edge_engine import EdgeEngine, seal
 
@@ -143,24 +147,47 @@ def test_a_build_that_is_sealed_as_it_grows_answers_like_one_that_is_not(store, 
     assert sealing.reader(SPEC).search(text="another text", limit=1)[0].chunk.text == "another text"
 
 
+RARE = ("Xylophonist", "Quodlibetarian")
+
+
+def files_with(root: Path, needles: Sequence[bytes]) -> dict[bytes, list[str]]:
+    """The files that hold each of these bytes, wherever in them: segments, logs, manifests, what was deleted."""
+    contents = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {needle: [name for name, content in contents.items() if needle in content] for needle in needles}
+
+
 def test_an_erased_author_is_in_no_file(store, root):
-    secret = "Xylophonist"
-    author = {"author_id": Author(name="Gone").id, "author_name": "Gone"}
+    """Not in a segment, a write-ahead log, a deleted point, an older or an unpublished version, nor by name or link;
+    and no posting of BM25 has the index of a word that only they used."""
+    theirs: dict[str, Any] = {
+        "author_id": Author(name="Gone").id,
+        "author_name": "Gonville Everywhere",
+        "window": " ".join(RARE),
+        "title": RARE[0],
+        "url": "https://gone.example/1",
+    }
     fill(store, [embedded(i) for i in range(8)])
-    fill(store, [embedded(20, text=f"{secret} plays", window=secret, **author)])
+    fill(store, [embedded(20, text=f"{RARE[0]} plays", **theirs), embedded(21, text=f"{RARE[1]} sings", **theirs)])
+    with store.writer(SPEC) as writer:  # one of the two is deleted before its author is
+        writer.replace([passage(20).document_id], [], [passage(20, text=f"{RARE[0]} plays", **theirs)])
+        writer.publish()
     with store.writer(SPEC) as writer:
-        writer.replace([passage(0).document_id], [embedded(30, document=0, text=secret, window=secret, **author)], [])
+        writer.replace([passage(0).document_id], [embedded(30, document=0, text=RARE[0], **theirs)], [])
         writer.checkpoint("2")
-    assert any(secret.encode() in path.read_bytes() for path in root.rglob("*") if path.is_file())
-    assert store.erase(author["author_id"]) == 2
-    assert not [path for path in root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-    assert len(everything(store)) == 8
+    words = [word.encode() for word in (*RARE, "Gonville", theirs["author_id"], "gone.example")]
+    postings = [index_of(stem(word.lower())).to_bytes(4, "big") for word in RARE]
+    assert all(files_with(root, words + postings).values())
+    assert store.erase(theirs["author_id"]) == 2
+    assert files_with(root, words) == {word: [] for word in words}
+    assert not all(files_with(root, postings).values())  # four bytes are found by chance, twice four are not
+    assert {passage(i).id for i in range(4, 8)} < set(everything(store))
 
 
 # --- crashes -------------------------------------------------------------------------------------------------
 
 
 def kill_when_it_says(process: subprocess.Popen, word: str) -> None:
+    assert process.stdout is not None
     for line in process.stdout:
         if line.split()[0] == word:
             break

@@ -1,25 +1,30 @@
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_embedder import make_tiny_embedder
 
 from llm_engineering.domain.chunks import EmbeddingSpec
 from llm_engineering.domain.errors import ConfigError
-from llm_engineering.infrastructure import embedders
 from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
-from llm_engineering.infrastructure.model_files import local_folder, read_spec
+from llm_engineering.infrastructure.embedders.loading import cpu_computes_bfloat16
+from llm_engineering.infrastructure.model_files import PACKAGED_REVISION, VectorShape, local_folder, read_shape
+from llm_engineering.infrastructure.model_revision import model_revision
 
 MINILM = "all-MiniLM-L6-v2"
-PACKAGED = EmbeddingSpec(model_id=MINILM, size=384, max_tokens=256)
+PACKAGED = EmbeddingSpec(model_id=MINILM, revision=PACKAGED_REVISION, size=384, max_tokens=256)
+SOURCE = local_folder(MINILM) or Path("the ml group is not installed")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """The packaged model as a folder of one's own; its weights are linked."""
-    source, target = local_folder(MINILM), tmp_path / "model"
+    source, target = SOURCE, tmp_path / "model"
     shutil.copytree(source, target, ignore=lambda _, names: [n for n in names if n.endswith(".safetensors")])
     (target / "model.safetensors").symlink_to(source / "model.safetensors")
     return target
@@ -32,6 +37,22 @@ def edit(path, **fields):
 @pytest.mark.parametrize("name", [MINILM, f"sentence-transformers/{MINILM}", f" {MINILM} "])
 def test_the_packaged_model_has_one_name_however_it_is_written(name):
     assert SentenceTransformerEmbedder(name).spec == PACKAGED
+
+
+def test_the_packaged_weights_are_those_that_their_revision_stands_for():
+    """Other weights in the package need another PACKAGED_REVISION."""
+    weights = hashlib.sha256((SOURCE / "model.safetensors").read_bytes()).hexdigest()
+    assert weights.startswith("53aa51172d142c89d9012cce15ae4d6c")
+    assert PACKAGED_REVISION == "v2"
+
+
+def test_hashed_vectors_are_those_that_their_revision_stands_for():
+    """Other vectors need another REVISION."""
+    [vector] = HashingEmbedder(8).embed(["the same words, whoever hashes them"])
+    assert (HashingEmbedder(8).spec.revision, [round(float(x), 3) for x in vector]) == (
+        "1",
+        [0.0, 0.0, 0.0, 0.0, -0.577, -0.408, -0.577, 0.408],
+    )
 
 
 def test_spec_and_counting_load_neither_torch_nor_transformers():
@@ -49,7 +70,8 @@ print([name for name in ("torch", "transformers", "sentence_transformers") if na
 def test_a_folder_is_read_as_it_says(folder):
     edit(folder / "sentence_bert_config.json", max_seq_length=32)
     embedder = SentenceTransformerEmbedder(str(folder))
-    assert embedder.spec == EmbeddingSpec(model_id=str(folder), size=384, max_tokens=32)
+    revision = model_revision(folder)
+    assert embedder.spec == EmbeddingSpec(model_id=str(folder), revision=revision, size=384, max_tokens=32)
     short, long = np.asarray(embedder.embed(["word " * 30, "word " * 30 + "something else entirely"]))
     assert short @ long == pytest.approx(1, abs=1e-3)  # what is beyond the limit is not seen
 
@@ -57,7 +79,7 @@ def test_a_folder_is_read_as_it_says(folder):
 def test_what_the_files_do_not_say_is_asked_of_the_model(folder):
     (folder / "sentence_bert_config.json").unlink()
     (folder / "tokenizer.json").rename(folder / "elsewhere.json")
-    assert read_spec("x", folder) is None
+    assert read_shape(folder) is None
     embedder = SentenceTransformerEmbedder(str(folder))
     assert embedder.spec.size == 384
     assert embedder.spec.max_tokens <= 512
@@ -68,22 +90,34 @@ def test_unusual_modules_are_left_to_the_model(folder):
     modules = json.loads((folder / "modules.json").read_text())
     modules.append(modules[0] | {"type": "sentence_transformers.models.Dense", "path": "3_Dense"})
     (folder / "modules.json").write_text(json.dumps(modules))
-    assert read_spec("x", folder) is None
+    assert read_shape(folder) is None
     (folder / "modules.json").write_text(json.dumps(modules[:3]))
-    assert read_spec("x", folder) == EmbeddingSpec(model_id="x", size=384, max_tokens=256)
+    assert read_shape(folder) == VectorShape(size=384, max_tokens=256)
     edit(folder / "1_Pooling" / "config.json", pooling_mode_cls_token=True)
-    assert read_spec("x", folder) is None
+    assert read_shape(folder) is None
     (folder / "1_Pooling" / "config.json").unlink()
-    assert read_spec("x", folder) is None
+    assert read_shape(folder) is None
 
 
 def test_vectors_are_those_of_the_models_own_encode():
     from sentence_transformers import SentenceTransformer
 
     texts = [f"Passage {i}. " * (1 + 7 * i % 90) for i in range(20)] + ["", "é 漢字"]
-    expected = SentenceTransformer(str(local_folder(MINILM))).encode(texts, show_progress_bar=False)
+    expected = SentenceTransformer(str(SOURCE)).encode(texts, show_progress_bar=False)
     ours = SentenceTransformerEmbedder(MINILM, precision="float32").embed(texts)
     assert np.abs(ours - expected).max() < 1e-5
+
+
+def test_a_model_saved_by_the_library_of_today_is_read_without_it_and_gives_the_same_vectors(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    folder, texts = make_tiny_embedder(tmp_path / "model"), ["abc", "a much longer text " * 20, ""]
+    whole = SentenceTransformer(str(folder))
+    assert (
+        read_shape(folder) == VectorShape(whole.get_embedding_dimension() or 0, whole.max_seq_length or 0) == (16, 32)
+    )
+    ours = SentenceTransformerEmbedder(str(folder), precision="float32").embed(texts)
+    assert np.abs(ours - whole.encode(texts, show_progress_bar=False)).max() < 1e-5
 
 
 def test_a_question_is_embedded_by_one_thread_and_a_batch_by_all():
@@ -104,16 +138,17 @@ def test_a_question_is_embedded_by_one_thread_and_a_batch_by_all():
 
 def test_vectors_of_tokens_are_those_of_the_models_middle_layer_and_the_model_stays_whole():
     import torch
+    from transformers import AutoModel, BertTokenizer
 
     embedder = SentenceTransformerEmbedder(MINILM, precision="float32")
     texts = ["Flour and water make bread.", "A longer text is read beside it, and neither disturbs the other."]
     before = embedder.embed(texts)
     found = embedder.embed_tokens(texts)
-    tokenizer, bert = embedder._model.tokenizer, embedder._model[0].auto_model
+    tokenizer, bert = BertTokenizer.from_pretrained(SOURCE), AutoModel.from_pretrained(SOURCE)
     for text, rows in zip(texts, found, strict=True):
         with torch.inference_mode():
             states = bert(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
-        middle = states[len(bert.encoder.layer) // 2][0, 1:-1].numpy()
+        middle = states[bert.config.num_hidden_layers // 2][0, 1:-1].numpy()
         assert np.abs(rows - middle / np.linalg.norm(middle, axis=1, keepdims=True)).max() < 1e-4
     assert np.abs(embedder.embed(texts) - before).max() == 0
 
@@ -142,11 +177,11 @@ def test_bfloat16_means_the_same_as_float32():
 )
 def test_bfloat16_is_chosen_where_the_cpu_computes_in_it(tmp_path, flags, precision):
     (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags\t\t: {flags}\n")
-    assert embedders._cpu_computes_bfloat16(tmp_path / "cpuinfo") is (precision == "bfloat16")
+    assert cpu_computes_bfloat16(tmp_path / "cpuinfo") is (precision == "bfloat16")
 
 
 def test_a_cpu_that_does_not_say_computes_in_float32(tmp_path):
-    assert embedders._cpu_computes_bfloat16(tmp_path / "absent") is False
+    assert cpu_computes_bfloat16(tmp_path / "absent") is False
 
 
 @pytest.mark.parametrize("model", ["./no/such/folder", "/no/such/folder", "nobody/no-such-model", "a//b::c"])

@@ -145,5 +145,5 @@ def test_a_sentence_that_says_what_a_thing_is_comes_before_one_that_announces_it
 def test_what_was_searched_for_is_looked_for_and_not_the_frame_of_the_question(model):
     texts = "Ann did write much about writing and what she wrote. Salt slows the yeast of the dough down."
     given = [Passage(number=1, chunk=passage(1, text=texts), score=1.0, text=texts)]
-    prompt = answer_prompt("What did Ann write about salt?", given, about="salt")
+    prompt = answer_prompt("What did Ann write about salt?", given, query="salt")
     assert next(iter(model.stream(prompt, max_tokens=9))) == "“Salt slows the yeast of the dough down.” [1]"

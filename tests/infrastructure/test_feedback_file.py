@@ -11,6 +11,8 @@ from loguru import logger
 
 from llm_engineering.domain.answers import Feedback
 from llm_engineering.domain.errors import StoreUnavailable
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Erased
 from llm_engineering.infrastructure.feedback import JsonlFeedback
 
 
@@ -19,8 +21,8 @@ def path(tmp_path):
     return tmp_path / "home" / "feedback.jsonl"
 
 
-def word(trace_id="t", **more):
-    return Feedback(**({"trace_id": trace_id, "thumbs_up": True} | more))
+def word(trace_id="t", **more: object) -> Feedback:
+    return Feedback.model_validate({"trace_id": trace_id, "thumbs_up": True} | more)
 
 
 def test_what_was_added_is_there_oldest_first_with_its_time(path):
@@ -29,6 +31,7 @@ def test_what_was_added_is_there_oldest_first_with_its_time(path):
     JsonlFeedback(path).add(word("b", thumbs_up=False, at=datetime(2026, 1, 2, tzinfo=UTC)))
     first, second = JsonlFeedback(path).all()
     assert (first.trace_id, first.comment) == ("a", "Gut!\nSehr gut 👍")
+    assert first.at
     assert before <= first.at <= datetime.now(UTC)
     assert second.at == datetime(2026, 1, 2, tzinfo=UTC)
     assert path.stat().st_mode & 0o077 == 0
@@ -102,3 +105,29 @@ def test_a_full_disk_leaves_no_half_line(path):
     assert path.stat().st_size == size
     book.add(word("c"))
     assert [one.trace_id for one in book.all()] == ["a", "c"]
+
+
+def test_what_names_a_person_or_an_answer_of_theirs_is_erased_and_the_rest_stays(path):
+    book, ann = JsonlFeedback(path), DataSubject(name="Ann Other", trace_ids=frozenset(["t1"]))
+    for one in (word("t1"), word("t2", comment="Ann  other knows it"), word("t3", comment="another", answer="Anna")):
+        book.add(one)
+    path.write_bytes(path.read_bytes() + b'{"trace_id": "torn", "answer": "Ann')
+    (path.parent / f".{path.name}.x.part").write_text("Ann Other")
+    assert (book.holds(ann), book.erase(ann), book.holds(ann)) == (2, Erased(2), 0)
+    assert [one.trace_id for one in book.all()] == ["t3"]
+    assert b"Ann Other" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert path.stat().st_mode & 0o077 == 0
+    book.add(word("t1"))
+    assert book.erase(ann) == Erased(1)
+    assert JsonlFeedback(path.parent / "none" / "none.jsonl").erase(ann) == Erased(0)
+
+
+def test_what_is_added_while_a_person_is_erased_is_kept(path):
+    book, ann = JsonlFeedback(path), DataSubject(name="Ann Other")
+    adding = [threading.Thread(target=_add_many, args=(path, f"t{n}")) for n in range(4)]
+    for one in adding:
+        one.start()
+    while any(one.is_alive() for one in adding):
+        book.add(word("hers", comment="Ann Other"))
+        book.erase(ann)
+    assert len({one.trace_id for one in book.all()}) == 4 * 25

@@ -16,7 +16,8 @@ from tiny_model import make_tiny_model
 
 from llm_engineering.domain.errors import ConfigError, ModelNotFound, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.models import Stage, read_reference
-from llm_engineering.infrastructure.registry import ZenMLRegistry, open_zenml
+from llm_engineering.infrastructure.registry import ZenMLRegistry
+from llm_engineering.infrastructure.zenml.connection import open_zenml
 
 REGISTRY = ZenMLRegistry()  # of the tests' own ZenML; each test has models of its own name
 

@@ -1,6 +1,7 @@
 """A registry's version as the language model: found late, followed, and honest while there is none."""
 
 import shutil
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from tiny_model import CHAT, make_tiny_model
 from llm_engineering.bootstrap import build_language_model, build_registry
 from llm_engineering.domain.answers import Passage, Usage
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable, StoreUnavailable
-from llm_engineering.domain.models import Stage
-from llm_engineering.domain.prompts import answer_prompt
+from llm_engineering.domain.models import ModelVersion, Stage
+from llm_engineering.domain.prompts import Prompt, answer_prompt
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.language_models.registered import RegistryModel
 from llm_engineering.settings import Settings
@@ -52,10 +53,10 @@ def test_the_setting_names_a_version_of_the_registry_and_it_answers_as_the_folde
     add("one", Stage.PRODUCTION)
     model = build_language_model(Settings(language_model=f"registry:{name}"), HashingEmbedder(8))
     assert (model.name, model.generative) == (name, True)
-    *pieces, usage = said = say(model)
+    *pieces, usage = whole = say(model)
     assert pieces
     assert isinstance(usage, Usage)
-    assert said == say(build_language_model(Settings(language_model=f"transformers:{tiny}"), HashingEmbedder(8)))
+    assert whole == say(build_language_model(Settings(language_model=f"transformers:{tiny}"), HashingEmbedder(8)))
     assert model.check().startswith(f"registry: {name}@1 (production); transformers: ")
 
 
@@ -88,7 +89,7 @@ def test_while_there_is_none_it_says_what_is_missing_and_then_answers_without_be
 
 def test_a_newly_promoted_version_answers_and_the_old_one_finishes_what_it_began(add, name):
     add("one", Stage.PRODUCTION)
-    model = RegistryModel(name, registry=REGISTRY, load=ReadingModel, look_every=0.0)
+    model = RegistryModel(name, registry=REGISTRY, load=ReadingModel, refresh_seconds=0.0)
     begun = model.stream(PROMPT, max_tokens=5)
     assert next(begun) == "one"
     add("two", Stage.PRODUCTION)
@@ -101,30 +102,24 @@ def test_a_newly_promoted_version_answers_and_the_old_one_finishes_what_it_began
 
 def test_it_does_not_ask_the_registry_for_every_question_but_for_every_check(add, name):
     add("one", Stage.PRODUCTION)
-    asked = []
-
-    class Counted:
-        def find(self, *which):
-            asked.append(which)
-            return REGISTRY.find(*which)
-
-    model = RegistryModel(name, registry=Counted(), look_every=1e9)
+    registry = CountingRegistry()
+    model = RegistryModel(name, registry=registry, refresh_seconds=1e9)
     for _ in range(3):
         say(model)
-    assert asked == [(name, Stage.PRODUCTION)]
+    assert registry.found == [(name, Stage.PRODUCTION)]
     model.check()
-    assert len(asked) == 2
+    assert len(registry.found) == 2
 
 
 def test_weights_are_loaded_once_however_often_it_looks_and_whatever_stage_they_get(add, name):
     add("one", Stage.PRODUCTION)
     loaded = []
 
-    def load(folder):
+    def load(folder: str) -> ScriptedModel:
         loaded.append(folder)
-        return ScriptedModel()
+        return ScriptedModel(folder)
 
-    model = RegistryModel(f"{name}@1", registry=REGISTRY, load=load, look_every=0.0)
+    model = RegistryModel(f"{name}@1", registry=REGISTRY, load=load, refresh_seconds=0.0)
     assert say(model) == say(model) == ["said"]
     REGISTRY.promote(name, 1, Stage.ARCHIVED)
     assert "(archived)" in model.check()
@@ -133,18 +128,18 @@ def test_weights_are_loaded_once_however_often_it_looks_and_whatever_stage_they_
 
 def test_a_version_taken_out_of_production_answers_no_more(add, name):
     add("one", Stage.PRODUCTION)
-    model = RegistryModel(name, registry=REGISTRY, look_every=0.0)
+    model = RegistryModel(name, registry=REGISTRY, refresh_seconds=0.0)
     say(model)
     REGISTRY.promote(name, 1, Stage.ARCHIVED)
     with pytest.raises(ModelUnavailable, match=r"in production; there is 1 \(archived\)"):
         say(model)
 
 
-def test_removed_weights_are_told_with_the_way_back(add, name):
+def test_removed_weights_are_reported_with_the_way_back(add, name):
     add("one", Stage.PRODUCTION)
     gone = add("two", Stage.PRODUCTION)
     shutil.rmtree(gone.folder)
-    model = RegistryModel(name, registry=REGISTRY, look_every=0.0)
+    model = RegistryModel(name, registry=REGISTRY, refresh_seconds=0.0)
     with pytest.raises(ModelUnavailable, match=f"weights of {name}@2 .* is gone.*poe models promote {name} VERSION"):
         model.check()
     REGISTRY.promote(name, 1)
@@ -167,16 +162,9 @@ def test_weights_that_cannot_be_read_name_their_version(add, name):
 def test_while_the_registry_cannot_be_asked_the_version_in_hand_goes_on(add, name):
     add("one", Stage.PRODUCTION)
 
-    class Shaky:
-        down = True
-
-        def find(self, *which):
-            if self.down:
-                raise StoreUnavailable("the model registry (ZenML) cannot be used: it is locked")
-            return REGISTRY.find(*which)
-
-    registry = Shaky()
-    model = RegistryModel(name, registry=registry, load=lambda folder: ScriptedModel(), look_every=0.0)
+    registry = CountingRegistry()
+    registry.down = True
+    model = RegistryModel(name, registry=registry, load=ScriptedModel, refresh_seconds=0.0)
     with pytest.raises(ModelUnavailable, match="it is locked") as caught:
         say(model)
     assert caught.value.retry
@@ -187,21 +175,41 @@ def test_while_the_registry_cannot_be_asked_the_version_in_hand_goes_on(add, nam
     assert "(production)" in model.check()
 
 
+class CountingRegistry:
+    """The registry, which can be down, and what was looked up in it."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, int | Stage]] = []
+        self.down = False
+
+    def find(self, name: str, which: int | Stage = Stage.PRODUCTION) -> ModelVersion:
+        if self.down:
+            raise StoreUnavailable("the model registry (ZenML) cannot be used: it is locked")
+        self.found.append((name, which))
+        return REGISTRY.find(name, which)
+
+
 class ScriptedModel:
-    def stream(self, prompt, **options):
+    name, generative = "scripted", True
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def stream(
+        self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
+    ) -> Generator[str | Usage]:
         yield "said"
 
-    def check(self):
+    def check(self) -> str:
         return "scripted"
 
 
 class ReadingModel(ScriptedModel):
     """Says what is written in its folder."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
-
-    def stream(self, prompt, **options):
+    def stream(
+        self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
+    ) -> Generator[str | Usage]:
         note = (self.folder / "note.txt").read_text()
         yield note
         yield f"the end of {note}"

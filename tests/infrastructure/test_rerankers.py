@@ -1,14 +1,33 @@
 """MaxSim on token vectors that can be worked out by hand and on the real ones; a cross-encoder made on the spot."""
 
+import sys
+
 import numpy as np
 import pytest
+from tiny_embedder import write_tiny_bert
 
+from llm_engineering.bootstrap import build_embedder, build_reranker
+from llm_engineering.domain.chunks import EmbeddingSpec
 from llm_engineering.domain.errors import ConfigError
+from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 from llm_engineering.infrastructure.rerankers import CrossEncoderReranker, MaxSimReranker
+from llm_engineering.settings import Settings
 
 
-class OneAxisPerWord:
+class WithoutTokens:
+    """Has vectors of texts only."""
+
+    spec = EmbeddingSpec(model_id="without tokens", revision="1", size=4)
+
+    def embed(self, texts):
+        return np.ones((len(texts), 4), np.float32)
+
+    def count_tokens(self, texts):
+        return [len(text.split()) for text in texts]
+
+
+class OneAxisPerWord(WithoutTokens):
     """Counts what it is asked to embed."""
 
     words = ("red", "green", "blue", "bread")
@@ -45,7 +64,7 @@ def test_nothing_remembered_is_as_right():
 
 def test_an_embedder_without_token_vectors_is_refused_and_says_what_to_set():
     with pytest.raises(ConfigError, match="rerank to none"):
-        MaxSimReranker(object())
+        MaxSimReranker(WithoutTokens())
 
 
 @pytest.mark.parametrize("embedder", [HashingEmbedder(256), SentenceTransformerEmbedder("all-MiniLM-L6-v2")])
@@ -67,13 +86,10 @@ def cross_encoder(tmp_path_factory):
 
 
 def make_cross_encoder(folder, labels):
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+    from transformers import BertForSequenceClassification
 
-    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=57, num_labels=labels, max_position_embeddings=64, **size)
+    config = write_tiny_bert(folder)
+    config.num_labels = labels
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 
@@ -97,6 +113,22 @@ def test_a_cross_encoder_that_is_not_there_says_what_to_set(model_id, says):
 def test_a_model_that_is_on_no_hub_we_reach_says_so():
     with pytest.raises(ConfigError, match="cannot be loaded"):
         CrossEncoderReranker("nobody/no-such-model").scores("question", ["text"])
+
+
+def test_without_the_ml_group_a_cross_encoder_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ConfigError, match=r"poetry install --with ml"):
+        CrossEncoderReranker("any/model").scores("question", ["text"])
+
+
+def test_the_config_chooses_the_reranker():
+    settings = Settings(embedder="hashing:64")
+    embedder = build_embedder(settings)
+    built = [
+        build_reranker(settings, RetrievalConfig(rerank=which, cross_encoder="any/model"), embedder)
+        for which in ("none", "maxsim", "cross-encoder")
+    ]
+    assert [one and one.name for one in built] == [None, "maxsim", "cross-encoder any/model"]
 
 
 def test_a_classifier_is_no_reranker(tmp_path):

@@ -18,14 +18,18 @@ from uuid import UUID
 import numpy
 import pytest
 from loguru import logger
-from loopback import Answer
+from loopback import Answer, Request, Site
 from pydantic import SecretStr
 
 from llm_engineering.domain.answers import Usage
-from llm_engineering.infrastructure.tracing import JsonlTracer, OpikTracer
+from llm_engineering.domain.errors import StoreUnavailable
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Erased
+from llm_engineering.infrastructure.tracing import JsonlTracer, NoopTracer, OpikTracer
 from llm_engineering.infrastructure.tracing.background_writer import BackgroundWriter
 from llm_engineering.infrastructure.tracing.jsonl import BLOCK, TraceFiles, find_traces, read_traces, trace_files
-from llm_engineering.infrastructure.tracing.record import new_id
+from llm_engineering.infrastructure.tracing.opik import PAGE
+from llm_engineering.infrastructure.tracing.record import TraceRecord, new_id
 from llm_engineering.infrastructure.tracing.redact import BRIEF, ITEMS, RECORD, SECRET, TEXT, redact
 
 
@@ -282,7 +286,7 @@ def test_everything_becomes_plain_json():
         "numpy": 0.5,
         "array": "[ndarray]",
         "object": "[SimpleNamespace]",
-        "surrogate": "a?b",
+        "surrogate": "a\ufffdb",
         "none": None,
         "yes": True,
         "7": "seven",
@@ -344,6 +348,67 @@ def test_no_folder_is_no_trace(tmp_path):
     assert list(read_traces(tmp_path / "none")) == []
 
 
+# --- erasing -------------------------------------------------------------------------------------------------------
+
+ANN = DataSubject(name="Ann Other")
+
+
+def about_ann(tracer, answer="Ann keeps her bread flour in glass jars with tight lids, far from weevils."):
+    trace = tracer.start("answer")
+    with trace.stage("retrieve") as facts:
+        facts["authors"] = [ANN.author_id]
+    trace.finish(question="Where?", outcome="answered", answer=answer)
+    return trace.id
+
+
+def test_traces_of_a_person_and_what_was_asked_further_are_erased_and_the_others_stay(tracer, tmp_path):
+    bobs = ask(tracer, "What does Bob say?")
+    hers = about_ann(tracer)
+    further = tracer.start("answer")
+    with further.stage("answer") as facts:
+        facts["prompt"] = (
+            "assistant: Ann keeps her bread flour in glass\njars with tight lids, far from weevils. user: And?"
+        )
+    further.finish(
+        outcome="answered", answer="So says somebody else, who has never been asked about anything but this."
+    )
+    quoting_that = ask(tracer, "Who said so says somebody else, who has never been asked about anything but this?")
+    assert tracer._writer.flush(60)
+    assert tracer.ids_about(ANN) == {hers, further.id}
+    assert tracer.ids_about(ANN.knowing(trace_ids=[bobs])) == {hers, further.id, bobs}
+    assert tracer.erase(ANN) == Erased(2)
+    assert [trace["id"] for trace in recent(tracer, 9)] == [quoting_that, bobs]
+    assert b"weevil" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_erasing_takes_torn_lines_and_what_a_killed_erasure_left(tracer, tmp_path):
+    ask(tracer)
+    assert tracer._writer.flush(60)
+    [path] = trace_files(tmp_path / "traces")
+    path.write_bytes(path.read_bytes() + b'{"id": "torn", "output": "weevil')
+    (path.parent / f".{path.name}.x.part").write_text("weevil")
+    (path.parent / ".traces-2020-01-01-0000.jsonl.x.part").write_text("weevil")
+    assert tracer.erase(ANN) == Erased(0)
+    assert b"weevil" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert len(recent(tracer, 9)) == 1
+
+
+def test_traces_from_before_they_were_turned_off_are_erased(tracer, tmp_path):
+    about_ann(tracer)
+    assert tracer._writer.flush(60)
+    off = NoopTracer(tmp_path / "traces")
+    assert (off.holds(ANN), off.erase(ANN), off.holds(ANN)) == (1, Erased(1), 0)
+
+
+def test_traces_that_cannot_be_rewritten_are_said(tracer, tmp_path):
+    about_ann(tracer)
+    assert tracer._writer.flush(60)
+    (tmp_path / "traces" / ".lock").unlink(missing_ok=True)
+    (tmp_path / "traces" / ".lock").mkdir()
+    with pytest.raises(StoreUnavailable, match="cannot be rewritten"):
+        tracer.erase(ANN)
+
+
 # --- never in the way ----------------------------------------------------------------------------------------------
 
 
@@ -367,7 +432,12 @@ def test_a_full_queue_drops_counts_and_tells_once(warnings):
 
 def test_closing_does_not_wait_for_a_writer_that_hangs():
     held, began = threading.Event(), threading.Event()
-    writer = BackgroundWriter(lambda records: (began.set(), held.wait(60)))
+
+    def write(records: list[TraceRecord]) -> None:
+        began.set()
+        held.wait(60)
+
+    writer = BackgroundWriter(write)
     writer.put({"id": "a"})
     assert began.wait(10)
     writer.close(0.05)
@@ -386,12 +456,13 @@ def test_what_was_not_written_at_the_end_goes_elsewhere_once():
         held.wait(60)
         raise OSError("too late")
 
-    writer = BackgroundWriter(write, otherwise=elsewhere.extend)
+    writer = BackgroundWriter(write, fallback=elsewhere.extend)
     writer.put({"id": "on its way"})
     assert began.wait(10)
     writer.put({"id": "waiting"})
     writer.close(0.05)
     held.set()
+    assert writer._thread
     writer._thread.join(30)
     assert elsewhere == [{"id": "on its way"}, {"id": "waiting"}]
     assert writer.dropped == 0
@@ -423,7 +494,7 @@ def test_what_neither_place_takes_is_counted_and_told(warnings):
     def full(records):
         raise OSError(28, "No space left on device")
 
-    writer = BackgroundWriter(away, otherwise=full)
+    writer = BackgroundWriter(away, fallback=full)
     writer.put({"id": "lost"})
     writer.close(60)
     assert writer.dropped == 1
@@ -438,7 +509,10 @@ def test_a_tracer_that_was_never_used_closes_at_once(tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from llm_engineering.infrastructure.tracing import JsonlTracer, OpikTracer
+from llm_engineering.domain.errors import StoreUnavailable
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Erased
+from llm_engineering.infrastructure.tracing import JsonlTracer, NoopTracer, OpikTracer
 folder = Path(sys.argv[1])
 tracer = OpikTracer(url=sys.argv[2], fallback=folder) if len(sys.argv) > 2 else JsonlTracer(folder)
 for number in range(50):
@@ -521,18 +595,38 @@ def test_a_process_ends_whatever_opik_does_and_its_traces_are_in_the_files(tmp_p
 
 
 class Opik:
-    """Takes what Opik's REST API takes, and remembers it."""
+    """Takes what Opik's REST API takes, remembers it, gives it page by page and deletes it."""
 
-    def __init__(self, site) -> None:
-        self.traces, self.spans, self.headers, self.status = [], [], [], 204
-        site.route("/api/v1/private/traces/batch", lambda request: self._take(request, "traces"))
-        site.route("/api/v1/private/spans/batch", lambda request: self._take(request, "spans"))
+    def __init__(self, site: Site) -> None:
+        self.traces: list[TraceRecord] = []
+        self.spans: list[TraceRecord] = []
+        self.headers: list[dict[str, str]] = []
+        self.status = 204
+        site.route("/api/v1/private/traces/batch", lambda request: self._take(request, "traces", self.traces))
+        site.route("/api/v1/private/spans/batch", lambda request: self._take(request, "spans", self.spans))
+        site.route("/api/v1/private/traces/delete", self._delete)
+        for page in range(1, 10):
+            for what, kept in (("traces", self.traces), ("spans", self.spans)):
+                site.route(
+                    f"/api/v1/private/{what}?project_name=llm-twin&page={page}&size={PAGE}&truncate=false",
+                    lambda _, kept=kept, page=page: self._page(kept, page),
+                )
 
-    def _take(self, request, what):
+    def _take(self, request: Request, what: str, kept: list[TraceRecord]) -> Answer:
         self.headers.append(request.headers)
         if self.status == 204:
-            getattr(self, what).extend(json.loads(request.body)[what])
+            kept.extend(json.loads(request.body)[what])
         return Answer(self.status)
+
+    def _page(self, kept: list[TraceRecord], page: int) -> Answer:
+        content = {"content": kept[(page - 1) * PAGE : page * PAGE]}
+        return Answer(200, json.dumps(content).encode()) if self.status == 204 else Answer(self.status)
+
+    def _delete(self, request: Request) -> Answer:
+        gone = json.loads(request.body)["ids"]
+        self.traces[:] = [one for one in self.traces if one["id"] not in gone]
+        self.spans[:] = [one for one in self.spans if one["trace_id"] not in gone]
+        return Answer(204)
 
 
 @pytest.fixture
@@ -642,3 +736,33 @@ def test_only_the_spans_may_be_refused(site, opik, tmp_path):
     id_ = ask(tracer)
     assert [trace["id"] for trace in recent(tracer, 9)] == [id_]
     tracer.close()
+
+
+def test_a_person_is_erased_from_opik_and_nobody_else(site, opik, tmp_path):
+    tracer = OpikTracer(url=site.url("/api"), api_key="k3y", fallback=tmp_path)
+    others = [ask(tracer, f"What about {number}?") for number in range(PAGE + 5)]
+    hers = ask(tracer, "What does Ann Other say?")
+    assert tracer._writer.flush(60)
+    opik.status = 500
+    kept_here = about_ann(tracer)
+    assert tracer._writer.flush(60)
+    opik.status = 204
+    assert tracer.ids_about(ANN) == {hers, kept_here}
+    assert tracer.holds(ANN) == 2
+    assert tracer.erase(ANN) == Erased(2)
+    assert [trace["id"] for trace in opik.traces] == others
+    assert {span["trace_id"] for span in opik.spans} == set(others)
+    assert list(read_traces(tmp_path)) == []
+    assert tracer.erase(ANN) == Erased(0)
+    tracer.close()
+
+
+def test_a_project_that_opik_does_not_know_holds_nothing(site, tmp_path):
+    assert OpikTracer(url=site.url("/api"), fallback=tmp_path).erase(ANN) == Erased(0)
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@127.0.0.1:9/api", "http://[broken"])
+def test_an_opik_that_is_away_says_what_has_to_be_deleted_there(tmp_path, url):
+    with pytest.raises(StoreUnavailable, match="delete the traces of the project llm-twin there") as caught:
+        OpikTracer(url=url, fallback=tmp_path).erase(ANN)
+    assert "hunter2" not in str(caught.value)

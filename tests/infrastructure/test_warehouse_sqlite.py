@@ -12,9 +12,12 @@ from stores import a_document, an_entry
 
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import StoreLocked
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Erased
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 
 ANN = Author(name="Ann").id
+ANN_HERSELF = DataSubject(name="Ann")
 SECRET = "the author wants this sentence gone"
 
 # Puts batches of ten for ever, and says so after each.
@@ -64,7 +67,7 @@ def test_no_body_remains_on_disk_after_an_author_is_erased(stores, path):
     ledger.record([an_entry(f"a/{SECRET}")])
     ledger.begin(ANN, SECRET)
     assert on_disk(path, SECRET)
-    assert (warehouse.erase(ANN), ledger.erase(ANN)) == (1, 1)
+    assert (warehouse.erase(ANN_HERSELF), ledger.erase(ANN_HERSELF)) == (Erased(1), Erased(1))
     assert on_disk(path, SECRET) == on_disk(path, "a second revision") == []
     assert on_disk(path, "https://example.com/b")
 
@@ -76,23 +79,38 @@ def test_erasing_under_a_reader_of_an_older_state_says_so_and_can_be_repeated(st
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM documents").fetchone()
     with pytest.raises(StoreLocked, match="run the same command again"):
-        warehouse.erase(ANN)
+        warehouse.erase(ANN_HERSELF)
     assert warehouse.count() == 0
     reader.close()
-    assert warehouse.erase(ANN) == 0
+    assert warehouse.erase(ANN_HERSELF) == Erased(0)
     assert on_disk(path, SECRET) == []
+
+
+def test_erasing_leaves_no_free_page(stores, path):
+    warehouse, ledger = stores
+    ledger.record(an_entry(f"{i:03}/{SECRET}", author="Ann" if i % 3 else "Bob", detail="x" * i) for i in range(300))
+    warehouse.put(a_document(f"{i}", SECRET + "x" * i * 7, author="Ann" if i % 3 else "Bob") for i in range(300))
+    for name in ("Ann", "Bob"):
+        warehouse.erase(DataSubject(name=name))
+        ledger.erase(DataSubject(name=name))
+    assert on_disk(path, SECRET) == []
+    [(free,)] = sqlite3.connect(path).execute("PRAGMA freelist_count").fetchall()
+    assert free == 0
 
 
 @pytest.mark.parametrize("batches", [1, 7, 23])
 def test_a_killed_writer_loses_nothing_it_acknowledged_and_leaves_no_half_batch(path, batches):
     here = Path(__file__).resolve().parent.parent
     writer = subprocess.Popen([sys.executable, "-c", WRITER, path, here], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout
     acknowledged = [int(writer.stdout.readline()) for _ in range(batches)][-1]
     writer.kill()
     writer.wait()
     acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
     warehouse, _ = open_sqlite(path)
-    last = int(warehouse.get(a_document("count").id).body)
+    counted = warehouse.get(a_document("count").id)
+    assert counted
+    last = int(counted.body)
     assert last in (acknowledged, acknowledged + 1)
     assert warehouse.count() == (last + 1) * 10 + 1
     assert {change.document_id for change in warehouse.changes(None)} == set(warehouse.ids())

@@ -253,8 +253,12 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(full, plain):
     export_warehouse(warehouse, ledger, plain)
     before = plain.read_bytes()
     steps = iter(range(2))
+
+    def fail_at_the_third() -> None:
+        next(steps)
+
     with pytest.raises(StopIteration):
-        export_warehouse(warehouse, ledger, plain, progress=lambda: next(steps))
+        export_warehouse(warehouse, ledger, plain, progress=fail_at_the_third)
     assert plain.read_bytes() == before
     assert [one.name for one in plain.parent.iterdir() if one.name.startswith((".", "w"))] == [plain.name]
 

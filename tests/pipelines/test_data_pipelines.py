@@ -3,9 +3,10 @@
 import pytest
 
 from llm_engineering.domain.errors import StoreLocked
+from llm_engineering.domain.runs import CrawlReport, FeatureReport
 from llm_engineering.features.config import EndToEndConfig, EtlConfig, FeatureConfig
 from pipelines.outcome import step_id
-from steps import watching
+from steps import run_control
 from tools.orchestrator import start
 
 ONCE = {"revalidate": True, "retry_failed": False, "rebuild": False}
@@ -29,8 +30,11 @@ def test_a_run_reads_every_author_and_builds_the_features(notes, zenml_run):
     finished = start("end_to_end_data", both({"Ann Lee": notes("ann"), "Bob": notes("bob", 2)}), ONCE)
 
     assert finished.red == {}
-    assert {report.author: report.documents_inserted for report in finished.record.crawls} == {"Ann Lee": 3, "Bob": 2}
-    assert finished.record.features.documents_indexed == 5
+    assert {report.author: report.documents_inserted for report in finished.record.of(CrawlReport)} == {
+        "Ann Lee": 3,
+        "Bob": 2,
+    }
+    assert finished.record.of(FeatureReport)[0].documents_indexed == 5
     run = zenml_run(finished.name)
     assert run.status == "completed"
     assert set(run.steps) == {"crawl_Ann_Lee", "crawl_Bob", "build_features", "report"}
@@ -46,7 +50,7 @@ def test_one_author_failing_leaves_the_others_complete_and_the_run_red(notes, tm
 
     assert list(finished.red) == ["<b>Nobody</b>"]
     assert "0 of 1 links" in finished.red["<b>Nobody</b>"]
-    assert finished.record.features.documents_indexed == 3
+    assert finished.record.of(FeatureReport)[0].documents_indexed == 3
     run = zenml_run(finished.name)
     colours = {
         name.split("_")[1] if name.startswith("crawl") else name: step.status for name, step in run.steps.items()
@@ -65,9 +69,9 @@ def test_a_second_run_does_nothing(notes):
     start("end_to_end_data", config, ONCE)
     again = start("end_to_end_data", config, ONCE).record
 
-    assert (again.crawls[0].read, again.crawls[0].unchanged) == (0, 1)
-    assert (again.crawls[0].documents_inserted, again.crawls[0].documents_updated) == (0, 0)
-    assert (again.features.documents_seen, again.features.chunks_embedded) == (0, 0)
+    assert (again.of(CrawlReport)[0].read, again.of(CrawlReport)[0].unchanged) == (0, 1)
+    assert (again.of(CrawlReport)[0].documents_inserted, again.of(CrawlReport)[0].documents_updated) == (0, 0)
+    assert (again.of(FeatureReport)[0].documents_seen, again.of(FeatureReport)[0].chunks_embedded) == (0, 0)
 
 
 def test_an_edited_and_a_removed_file_are_followed(notes):
@@ -78,8 +82,8 @@ def test_an_edited_and_a_removed_file_are_followed(notes):
     start("feature_engineering", FeatureConfig(), {"rebuild": False})
     (folder / "1.md").write_text("# Another mind\n\nAnn changed what she thinks.\n")
     (folder / "2.md").unlink()
-    crawled = start("digital_data_etl", config, crawl).record.crawls[0]
-    built = start("feature_engineering", FeatureConfig(), {"rebuild": False}).record.features
+    crawled = start("digital_data_etl", config, crawl).record.of(CrawlReport)[0]
+    built = start("feature_engineering", FeatureConfig(), {"rebuild": False}).record.of(FeatureReport)[0]
 
     assert (crawled.documents_updated, crawled.documents_deleted) == (1, 1)
     assert (built.documents_indexed, built.documents_removed, built.chunks_total) == (1, 1, 2)
@@ -108,40 +112,44 @@ def test_a_locked_index_makes_the_features_red_and_keeps_what_was_crawled(notes,
             pass
     assert list(finished.red) == ["features"]
     assert "is being written by process" in finished.red["features"]
-    assert finished.record.crawls[0].documents_inserted == 3
+    assert finished.record.of(CrawlReport)[0].documents_inserted == 3
 
     after = start("feature_engineering", FeatureConfig(), {"rebuild": False})
     assert after.red == {}
-    assert after.record.features.documents_indexed == 3
+    assert after.record.of(FeatureReport)[0].documents_indexed == 3
 
 
 def test_a_stopped_run_is_red_builds_nothing_and_goes_on_next_time(notes, tmp_path, zenml_run):
     config = both({"Ann": notes("ann"), "Bob": notes("bob")})
     try:
-        watching.stopping.set()
+        run_control.stopping.set()
         finished = start("end_to_end_data", config, ONCE)
     finally:
-        watching.stopping.clear()
+        run_control.stopping.clear()
 
     assert set(finished.red) == {"Ann", "Bob"}
     assert "run again" in finished.red["Ann"]
-    assert finished.record.features is None
+    assert finished.record.of(FeatureReport) == []
     assert zenml_run(finished.name).status == "failed"
     again = start("end_to_end_data", config, ONCE)
     assert again.red == {}
-    assert again.record.features.chunks_total == 6
+    assert again.record.of(FeatureReport)[0].chunks_total == 6
 
 
 def test_progress_is_heard_while_the_steps_run(notes):
-    heard = []
-    watching.listeners.append(heard.append)
+    heard: list[tuple[str, str]] = []
+
+    def listener(part: str, line: str) -> None:
+        heard.append((part, line))
+
+    run_control.listeners.append(listener)
     try:
         start("end_to_end_data", both({"Ann": notes("ann")}), ONCE)
     finally:
-        watching.listeners.remove(heard.append)
+        run_control.listeners.remove(listener)
 
-    kinds = {type(event).__name__ for event in heard}
-    assert kinds == {"LedgerEntry", "FeatureReport"}
+    assert ("Ann", "1 links") in heard
+    assert ("features", "3 documents, 3 passages embedded") in heard
 
 
 def test_names_that_look_alike_to_zenml_get_steps_of_their_own():

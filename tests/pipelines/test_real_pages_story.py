@@ -37,9 +37,10 @@ def ledger_counts(command) -> dict[str, int]:
 def chunks_by_link() -> dict[str, int]:
     with open_platform() as twin:
         reader = twin.vectors.reader(None)
-        spec = reader.info().spec
+        info = reader.info()
         reader.close()
-        with twin.vectors.writer(spec) as writer:
+        assert info is not None
+        with twin.vectors.writer(info.spec) as writer:
             ids = sorted(writer.document_ids())
             found = {key: len(chunks) for key, chunks in writer.chunk_ids(ids).items()}
         return {document.link: found.get(document.id, 0) for document in twin.warehouse.documents()}
@@ -72,7 +73,7 @@ def test_every_real_page_is_stored_findable_and_followed(site, shared_pages, com
     chunks = chunks_by_link()
     assert len(chunks) == len(gold)
     assert all(chunks.values()), [link for link, count in chunks.items() if not count]
-    segments = {name: max(page["with"], key=len) for name, page in gold.items() if page["with"]}
+    segments: dict[str, str] = {name: max(page["with"], key=len) for name, page in gold.items() if page["with"]}
     found = dict(zip(segments, answers(*segments.values()), strict=True))
     missed = [name for name, urls in found.items() if site.url(f"/{name}") not in urls]
     assert len(missed) <= len(gold) // 20, missed

@@ -16,7 +16,7 @@ from waiting import until
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.models import Stage
-from llm_engineering.infrastructure.registry import open_zenml
+from llm_engineering.infrastructure.zenml.connection import open_zenml
 from tools.ask import main as ask
 from tools.serve import Limits, build_app
 

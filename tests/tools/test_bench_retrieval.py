@@ -6,7 +6,7 @@ from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
-from llm_engineering.inference.evaluation.threshold import Cut
+from llm_engineering.inference.evaluation.threshold import ErrorRates
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
@@ -20,17 +20,19 @@ def test_made_up_chunks_are_indexed_and_asked_under_an_author_filter(tmp_path):
     assert len(set(words)) == 50
     retrieval._fill(store, embedder.spec, 500, words, [1.0] * 50)
     reader = open_index(store, embedder=embedder)
-    assert reader.info().chunks == 500
+    info = reader.info()
+    assert info is not None
+    assert info.chunks == 500
     assert len(reader.facets().authors) == retrieval.AUTHORS
-    whole, engine, busy = retrieval._times([" ".join(words[:3]), words[4]], reader, embedder)
+    whole, engine, processor = retrieval._times([" ".join(words[:3]), words[4]], reader, embedder)
     assert len(whole) == len(engine) == 2
     assert all(0 < part < one for part, one in zip(engine, whole, strict=True))
-    assert busy > 0
+    assert processor > 0
     assert len(retrieval._rerank_times(words[:3], reader, embedder)) == 1
 
 
 def report(gain: float) -> RetrievalReport:
-    sure = Estimate(value=gain, low=gain - 0.05, high=gain + 0.05)
+    estimate = Estimate(value=gain, low=gain - 0.05, high=gain + 0.05)
     scores = [
         Scores(
             setting=name,
@@ -39,7 +41,7 @@ def report(gain: float) -> RetrievalReport:
             filtered=False,
             questions=9,
             measures=dict.fromkeys(MEASURES, Estimate(value=0.5, low=0.4, high=0.6)),
-            gain=sure,
+            gain=estimate,
         )
         for name in ("dense", "hybrid")
         for half in ("choose", "measure")
@@ -54,17 +56,17 @@ def report(gain: float) -> RetrievalReport:
         settings={"dense": RetrievalConfig(), "hybrid": RetrievalConfig()},
         scores=tuple(scores),
         best="hybrid",
-        best_gain=sure,
+        best_gain=estimate,
         configured="hybrid",
         seconds=1.0,
-        at=datetime.now(UTC),
+        started_at=datetime.now(UTC),
     )
 
 
 def test_the_quality_bars_are_the_gain_and_its_lower_end():
     at = [
-        Cut(min_relevance=0.3, turned_away=0.0, let_through=0.1),
-        Cut(min_relevance=0.4, turned_away=0.2, let_through=0),
+        ErrorRates(min_relevance=0.3, false_rejections=0.0, false_acceptances=0.1),
+        ErrorRates(min_relevance=0.4, false_rejections=0.2, false_acceptances=0),
     ]
     good, bad = quality.result(report(0.2), at), quality.result(report(0.04), at)
     assert [bar.met for bar in good.bars] == [True, True]

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.documents import Author
-from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome, Reason
 from tools.crawl_status import ADVICE, MAX_ROWS, crawl_status
 
 
@@ -80,6 +80,29 @@ def test_json_says_the_same(ledger):
     assert letters["c"]["last_attempt"] == "2026-01-02T03:04:00+00:00"
     assert letters["b"]["advice"] == ADVICE[Reason.TIMEOUT]
     assert letters["b"]["last_success"] is None
+
+
+def test_documents_that_are_not_in_the_index_are_listed_with_why_and_what_to_do(ledger):
+    ledger(*LETTERS)
+    ann, bob = (
+        DocumentFailure(
+            document_id=name,
+            link=f"https://example.com/{name}.pdf",
+            author_id=Author(name=name).id,
+            reason=Reason.UNREADABLE,
+            detail="clean: the PDF is encrypted [x]",
+            code_version="1",
+            failed_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+        )
+        for name in ("Ann", "Bob [x]")
+    )
+    with open_platform() as platform:
+        platform.ledger.record_document_failures([ann, bob])
+    output = run().output
+    assert "Documents that are not in the index: 2" in output
+    assert f"{ann.link}\n  unreadable (clean: the PDF is encrypted [x])\n  {ADVICE[Reason.UNREADABLE]}" in output
+    [listed] = json.loads(run("--author", "Ann", "--json").output)["unindexed_documents"]
+    assert (listed["link"], listed["reason"], listed["detail"]) == (ann.link, "unreadable", ann.detail)
 
 
 def test_one_author_only(ledger):

@@ -7,7 +7,8 @@ from conftest import ROOT
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.settings import Settings, load_settings
 from tools import doctor as doctors
-from tools.doctor import CHECKS, Check, State, diagnose, doctor, examine
+from tools.diagnosis import Check, State, diagnose, examine
+from tools.doctor import CHECKS, doctor
 
 
 @pytest.fixture

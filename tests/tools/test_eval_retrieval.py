@@ -9,10 +9,9 @@ from passages import fill, passage
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
-from llm_engineering.inference.evaluation.comparison import Comparison
 from llm_engineering.inference.evaluation.report import RetrievalReport
-from steps.retrieval_evaluation import accepted_file
-from steps.retrieval_page import render
+from llm_engineering.operate.reports.retrieval_page import render_report
+from llm_engineering.operate.retrieval_evaluation import accepted_file
 from tools.eval_retrieval import main
 
 SUBJECTS = ("bread", "robots", "gardens", "engines", "glaciers", "violins")
@@ -118,13 +117,13 @@ def test_a_cross_encoder_that_cannot_be_had_is_said_before_anything_is_measured(
     file = tmp_path / "evaluate.yaml"
     file.write_text("queries: 30\nresamples: 100\nretrieval:\n  cross_encoder: ./nowhere\n")
     done = run("--config", str(file))
-    assert done.exit_code == 2
+    assert done.exit_code == 1
     assert "no such folder" in done.output
 
 
 def test_a_red_page_says_so(indexed, config, tmp_path):
     run("--config", config, "--json", str(tmp_path / "r.json"))
     report = RetrievalReport.model_validate_json((tmp_path / "r.json").read_text())
-    page = render(report, Comparison(red="it <fell>", note=""))
+    page = render_report(report.model_copy(update={"red": "it <fell>"}))
     assert "it &lt;fell&gt;" in page
     assert 'class="state red"' in page

@@ -4,13 +4,17 @@ import pytest
 from click.testing import CliRunner
 from mongo_server import free_port
 from stores import a_document, an_entry
+from tiny_model import make_tiny_model
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.ids import stable_id
+from llm_engineering.domain.models import AUTHORS, Stage
 from llm_engineering.infrastructure.embedders import HashingEmbedder
+from tools.erasure import identify
 from tools.forget import forget
+from tools.models import models
 
 ANN, BOB = Author(name="Ann Other").id, Author(name="Bob").id
 SECRET = "the sentence that has to go"
@@ -62,10 +66,20 @@ def test_an_author_is_erased_everywhere_and_the_others_stay(home, name):
     assert counts(ANN) == (2, 1, 2)
     done = run("--author", name, "--yes")
     assert done.exit_code == 0, done.output
-    for said in ("2 documents", "1 links", "2 passages"):
+    for said in ("2 documents", "1 links", "2 passages", "0 traces", "0 runs", "the author's lines in configs/"):
         assert said in done.output
     assert counts(ANN) == (0, 0, 0)
     assert counts(BOB) == (1, 1, 1)
+
+
+def test_everything_the_platform_opens_that_keeps_something_of_an_author_is_on_the_list(monkeypatch):
+    monkeypatch.setenv("TWIN_EMBEDDER", "hashing:32")
+    with open_platform() as platform:
+        listed = [store.open() for store in platform.personal_data()]
+        opened = [getattr(platform, name) for name in dir(platform) if not name.startswith("_")]
+        keeping = [one for one in opened if hasattr(one, "holds") and hasattr(one, "erase")]
+        assert len(keeping) >= 4
+        assert [one for one in keeping if not any(one is another for another in listed)] == []
 
 
 def test_no_byte_of_the_author_is_left_in_the_home(home):
@@ -93,7 +107,7 @@ def test_a_blank_name_is_refused(home):
 def test_it_asks_first_and_takes_no_for_an_answer(home):
     done = run("--author", "Ann Other", input="n\n")
     assert done.exit_code == 1
-    assert "2 documents, 2 passages, 1 links" in done.output
+    assert "2 passages, 1 links, 2 documents" in done.output
     assert counts(ANN) == (2, 1, 2)
     assert run("--author", "Ann Other", input="y\n").exit_code == 0
     assert counts(ANN) == (0, 0, 0)
@@ -120,3 +134,79 @@ def test_a_vector_store_that_is_down_is_said_and_the_rest_is_erased_and_a_repeat
     assert again.exit_code == 0, again.output
     assert "2 passages" in again.output
     assert counts(ANN) == (0, 0, 0)
+
+
+def test_what_is_known_of_an_author_is_kept_until_everything_is_erased(home, monkeypatch):
+    """A store that was down is searched by it later, when those that knew it are empty."""
+    with open_platform() as platform:
+        links = identify(platform, "Ann Other").links
+    monkeypatch.setenv("TWIN_VECTORS", f"http://127.0.0.1:{free_port()}")
+    run("--author", "Ann Other", "--yes")
+    with open_platform() as platform:
+        assert identify(platform, "Ann Other").links == links != frozenset()
+    monkeypatch.delenv("TWIN_VECTORS")
+    assert run("--author", "ann  other", input="y\n").exit_code == 0
+    assert not (home / "erasing").exists()
+    with open_platform() as platform:
+        assert identify(platform, "Ann Other").links == frozenset()
+
+
+def test_a_damaged_note_of_an_erasure_that_was_begun_is_said(home):
+    (home / "erasing").mkdir()
+    (home / "erasing" / f"{ANN}.json").write_text("{")
+    done = run("--author", "Ann Other", "--yes")
+    assert done.exit_code == 1
+    assert "is damaged: remove it and run the same command again" in done.stderr
+    assert counts(ANN) == (2, 1, 2)
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(home, monkeypatch):
+    monkeypatch.setenv("TWIN_HOM", "x")
+    done = run("--author", "Ann Other", "--yes")
+    assert done.exit_code == 2
+    assert "did you mean TWIN_HOME?" in done.stderr
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path, request):
+    """An author of this test's own, and two versions of a model: only the first was trained on their writing."""
+    name = request.node.name.removeprefix("test_")[:60]
+    author = f"Author of {name}"
+    with open_platform() as platform:
+        for number, authors in enumerate((f"{BOB} {Author(name=author).id}", "")):
+            folder = make_tiny_model(tmp_path / f"model-{number}")
+            platform.registry.register(name, folder, facts={AUTHORS: authors, "loss": float(number)})
+        platform.registry.promote(name, 1)
+        yield name, author, lambda: platform.registry.versions(name)
+
+
+def test_models_trained_on_an_author_are_named_and_flagged_and_stay_in_use(trained):
+    name, author, versions = trained
+    done = run("--author", author, "--yes")
+    assert done.exit_code == 0, done.output
+    assert "1 models" in done.output
+    assert f"weights cannot forget: {name}@1 (flagged; --with-models archives them)" in done.output
+    second, first = versions()
+    assert (first.erased_authors, second.erased_authors) == ((Author(name=author).id,), ())
+    assert first.stage is Stage.PRODUCTION
+    assert (
+        "an author of its training data was erased" in CliRunner(env={"COLUMNS": "300"}).invoke(models, "list").output
+    )
+    with open_platform() as platform:
+        flagged = platform.registry.flag_erased(name, 1, BOB)
+    assert set(flagged.erased_authors) == {Author(name=author).id, BOB}
+    assert "there is no author" in run("--author", author, "--yes").stderr
+
+
+def test_models_trained_on_an_author_are_archived_when_asked(trained):
+    name, author, versions = trained
+    run("--author", author, "--yes")
+    done = run("--author", author, "--with-models", "--yes")
+    assert done.exit_code == 0, done.output
+    assert f"weights cannot forget: {name}@1 (archived)" in done.output
+    second, first = versions()
+    assert (first.stage, second.stage) == (Stage.ARCHIVED, None)
+    assert run("--author", author, "--with-models", "--yes").exit_code == 1

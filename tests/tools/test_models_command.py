@@ -12,8 +12,10 @@ from click.testing import CliRunner
 from conftest import ROOT
 from tiny_model import make_tiny_model
 
+from llm_engineering.domain.documents import Author
 from llm_engineering.settings import load_settings
-from tools.doctor import Check, State, diagnose, model
+from tools.diagnosis import Check, State, diagnose
+from tools.doctor import model
 from tools.models import models as command
 
 
@@ -63,6 +65,11 @@ def test_registering_again_what_is_in_use_does_not_ask_for_a_promotion(tiny, nam
     run("register", name, tiny)
     run("promote", name, 1)
     assert "promote" not in run("register", name, tiny).output
+
+
+def test_whose_writing_a_model_was_trained_on_is_kept_by_id(tiny, name):
+    run("register", name, tiny, "--author", "Bob", "--author", "Ann Other", "--author", "ann  other")
+    assert set(listed(name)[0]["facts"]["authors"].split()) == {Author(name="Bob").id, Author(name="Ann Other").id}
 
 
 def test_damaged_weights_are_listed_as_such(tiny, name):

@@ -122,7 +122,7 @@ def test_an_id_that_is_not_there_is_said(tracer):
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [("jsonl", "poe serve"), ("off", "TWIN_TRACING=off"), ("opik", "They go to Opik (opik.example/api)")],
+    [("jsonl", "poe serve"), ("off", "TWIN_TRACING=off"), ("opik", "They go to Opik (https://opik.example/api)")],
 )
 def test_where_traces_are_is_said_when_there_are_none(monkeypatch, setting, words):
     monkeypatch.setenv("TWIN_TRACING", setting)
@@ -189,10 +189,11 @@ def test_nothing_is_exported_as_an_empty_file(tmp_path):
 
 def test_a_target_that_cannot_be_written_is_told_and_nothing_is_left(book, tmp_path):
     give(book, "a", question="Q", answer="A")
-    result = run(feedback, "export", str(tmp_path / "no-folder" / "x.jsonl"))
+    (tmp_path / "file").write_text("no folder")
+    result = run(feedback, "export", str(tmp_path / "file" / "x.jsonl"))
     assert result.exit_code == 1
     assert "cannot be written" in result.output
-    assert not (tmp_path / "no-folder").exists()
+    assert [path.name for path in tmp_path.glob("*file*")] == ["file"]
 
 
 def test_feedback_that_cannot_be_read_is_told():

@@ -46,14 +46,16 @@ def bench(names: tuple[str, ...], target: str | None, into: Path | None) -> None
         [name] = names
         into.write_text(import_module(f"tools.bench.{name}").measure().model_dump_json())
         return
-    said = Console(stderr=target == "-")
-    report = Report(machine=this_machine(), at=datetime.now(UTC), results=tuple(_all(names or BENCHMARKS, said)))
-    sys.exit(tell(report, target, said))
+    console = Console(stderr=target == "-")
+    report = Report(
+        machine=this_machine(), at=datetime.now(UTC), results=tuple(measure_all(names or BENCHMARKS, console))
+    )
+    sys.exit(publish(report, target, console))
 
 
-def tell(report: Report, target: str | None, said: "Console") -> int:
-    """Show it and write it; the exit code."""
-    said.print(table(report))
+def publish(report: Report, target: str | None, console: "Console") -> int:
+    """Print it and write it; the exit code."""
+    console.print(table(report))
     if target == "-":
         click.echo(report.as_json())
     elif target:
@@ -61,10 +63,10 @@ def tell(report: Report, target: str | None, said: "Console") -> int:
     return 0 if report.met else 1
 
 
-def _all(names: tuple[str, ...], said: "Console") -> list[Measured]:
+def measure_all(names: tuple[str, ...], console: "Console") -> list[Measured]:
     results = []
     for name in dict.fromkeys(names):
-        with said.status(f"measuring {name}"):
+        with console.status(f"measuring {name}"):
             results.append(measured(name))
     return results
 

@@ -19,13 +19,13 @@ def measure() -> Benchmark:
         return Benchmark(name="extraction", skipped="needs ../shared/pages, which is not here")
     import trafilatura
 
-    from llm_engineering.features.cleaning.cleaned import to_markdown
+    from llm_engineering.features.cleaning.clean import clean_body
 
     gold = json.loads((PAGES / "gold.json").read_text(encoding="utf-8"))
     pages = {name: _decoded((PAGES / "html" / name).read_bytes()) for name in gold}
 
     def ours(html: str) -> str:
-        return to_markdown(html, "text/html").text
+        return clean_body(html, "text/html").text
 
     def theirs(html: str) -> str:
         return trafilatura.extract(html) or ""
@@ -50,8 +50,8 @@ def measure() -> Benchmark:
         ),
         figures={
             "pages": f"{len(pages)}, {statistics.mean(map(len, pages.values())) / 1000:.0f} kB in the mean",
-            "Markdown": f"{_said(scored)}, {speed:.1f} pages/s",
-            "trafilatura": f"{_said(other_scored)}, {other_speed:.1f} pages/s",
+            "Markdown": f"{_scores_text(scored)}, {speed:.1f} pages/s",
+            "trafilatura": f"{_scores_text(other_scored)}, {other_speed:.1f} pages/s",
             "speed, against trafilatura": f"{speed / other_speed:.2f} x",
         },
     )
@@ -85,7 +85,7 @@ def plain(markdown: str) -> str:
     return "".join(parts)
 
 
-def _said(scored: tuple[float, float, float]) -> str:
+def _scores_text(scored: tuple[float, float, float]) -> str:
     return "F {:.3f} (P {:.3f}, R {:.3f})".format(*scored)
 
 

@@ -4,7 +4,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from llm_engineering.domain.chunks import Chunk, IndexSpec
 from llm_engineering.domain.runs import FeatureReport
@@ -16,6 +16,9 @@ from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 from tools.bench.corpus import ABSENT, ARTICLES, articles
 from tools.bench.result import Bar, Benchmark
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 MODEL = "all-MiniLM-L6-v2"
 REPEATS = 3
@@ -35,14 +38,16 @@ def measure(repeats: int = REPEATS) -> Benchmark:
     embedder.embed(["loaded before anything is timed"])
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        warehouse, _ = open_sqlite(home / "warehouse.db")
+        warehouse, ledger = open_sqlite(home / "warehouse.db")
         warehouse.put(articles())
         builds, encodes = [], []
         model, batch, chunks = None, 0, []
         for i in range(repeats):
             vectors = EdgeVectorStore(home / f"vectors{i}")
             start = time.perf_counter()
-            report = build_features(warehouse=warehouse, embedder=embedder, vectors=vectors, config=FeatureConfig())
+            report = build_features(
+                warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, config=FeatureConfig()
+            )
             builds.append(time.perf_counter() - start)
             if model is None:
                 chunks = _stored(vectors, IndexSpec(embedding=embedder.spec), embedder)
@@ -62,7 +67,7 @@ def _stored(vectors: EdgeVectorStore, spec: IndexSpec, embedder: SentenceTransfo
         reader.close()
 
 
-def _bare_model(texts: list[str]) -> tuple[Any, int]:
+def _bare_model(texts: list[str]) -> tuple["SentenceTransformer", int]:
     """The model in the faster of bfloat16 and float32, and its fastest batch size, on a sample of the texts."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -77,7 +82,7 @@ def _bare_model(texts: list[str]) -> tuple[Any, int]:
     return model, batch
 
 
-def _encode(model: Any, texts: list[str], batch: int) -> float:
+def _encode(model: "SentenceTransformer", texts: list[str], batch: int) -> float:
     """Seconds. `texts` are sorted by their tokens, so each batch is padded as little as can be."""
     start = time.perf_counter()
     for at in range(0, len(texts), batch):

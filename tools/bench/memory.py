@@ -1,6 +1,5 @@
 """Whether memory grows with the corpus: etl and features over many small files, in processes of their own."""
 
-import json
 import random
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 from pathlib import Path
 
 from llm_engineering.bootstrap import build_embedder, open_platform
+from llm_engineering.domain.noun import Noun
 from llm_engineering.features.config import AuthorConfig, EtlConfig, FeatureConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.indexing.ingest import build_features
@@ -20,26 +20,36 @@ CHARACTERS = 5_000  # of each
 GIB = 2**30
 
 
+class Footprint(Noun):
+    """What one process held while it indexed `documents`. `own`: without mapped files. Times in seconds."""
+
+    documents: int
+    chunks: int
+    bytes: int
+    own: int = 0
+    etl: float
+    features: float
+
+    def __str__(self) -> str:
+        memory = f"{self.bytes / 2**20:,.0f} MiB ({self.own / 2**20:,.0f} without mapped files)"
+        return f"{memory}, {self.chunks:,} chunks, etl {self.etl:.1f} s, features {self.features:.1f} s"
+
+
 def measure(*, few: int = FEW, many: int = MANY) -> Benchmark:
     """The peak resident memory, as the kernel counted it, mapped index files included."""
     small, large = peak(few), peak(many)
     return Benchmark(
         name="memory",
         bars=(
-            Bar(what=f"peak of {many:,} documents", value=large["bytes"] / GIB, unit="GiB", at_most=1.5),
-            Bar(what=f"against {few:,} documents", value=large["bytes"] / small["bytes"], unit="x", at_most=1.2),
+            Bar(what=f"peak of {many:,} documents", value=large.bytes / GIB, unit="GiB", at_most=1.5),
+            Bar(what=f"against {few:,} documents", value=large.bytes / small.bytes, unit="x", at_most=1.2),
         ),
-        figures={f"{one['documents']:,} documents": _in_words(one) for one in (small, large)}
+        figures={f"{one.documents:,} documents": str(one) for one in (small, large)}
         | {"each": f"{CHARACTERS:,} characters of Markdown, read from files by the local_files source"},
     )
 
 
-def _in_words(one: dict) -> str:
-    memory = f"{one['bytes'] / 2**20:,.0f} MiB ({one['own'] / 2**20:,.0f} without mapped files)"
-    return f"{memory}, {one['chunks']:,} chunks, etl {one['etl']:.1f} s, features {one['features']:.1f} s"
-
-
-def peak(documents: int) -> dict:
+def peak(documents: int) -> Footprint:
     """Of one process that does both, with whatever processes it starts itself."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "texts", documents)
@@ -47,13 +57,12 @@ def peak(documents: int) -> dict:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
         together, own = watched(child)
         out, _ = child.communicate()
-        if child.returncode:
-            raise RuntimeError(f"indexing {documents} documents ended with exit code {child.returncode}")
-        answer = json.loads(out.splitlines()[-1])
-    answer |= {"bytes": max(answer["bytes"], together), "own": own}
-    if answer["documents"] != documents:
-        raise RuntimeError(f"{answer['documents']} of {documents} documents were indexed")
-    return answer
+    if child.returncode:
+        raise RuntimeError(f"indexing {documents} documents ended with exit code {child.returncode}")
+    found = Footprint.model_validate_json(out.splitlines()[-1])
+    if found.documents != documents:
+        raise RuntimeError(f"{found.documents} of {documents} documents were indexed")
+    return found.model_copy(update={"bytes": max(found.bytes, together), "own": own})
 
 
 def watched(child: subprocess.Popen) -> tuple[int, int]:
@@ -85,28 +94,32 @@ def write(folder: Path, documents: int) -> None:
         (folder / f"{number:06}.md").write_text(text[:CHARACTERS])
 
 
-def both(folder: Path) -> dict:
+def crawl_and_index(folder: Path) -> Footprint:
     import resource
 
     settings = Settings(_env_file=None, home=folder / "home", warehouse="", vectors="", embedder="hashing")
-    author = AuthorConfig(name="Bench", links=[{"local_files": str(folder / "texts")}])
+    author = AuthorConfig.model_validate({"name": "Bench", "links": [{"local_files": str(folder / "texts")}]})
     config = EtlConfig(authors=(author,))
     with open_platform(settings) as twin, twin.fetch_context(config) as context:
         crawl = crawl_author(
             author, context=context, warehouse=twin.warehouse, ledger=twin.ledger, concurrency=4, min_success_rate=1.0
         )
         features = build_features(
-            warehouse=twin.warehouse, embedder=build_embedder(settings), vectors=twin.vectors, config=FeatureConfig()
+            warehouse=twin.warehouse,
+            ledger=twin.ledger,
+            embedder=build_embedder(settings),
+            vectors=twin.vectors,
+            config=FeatureConfig(),
         )
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "documents": features.documents_indexed,
-        "chunks": features.chunks_total,
-        "bytes": kilobytes * (1 if sys.platform == "darwin" else 1024),
-        "etl": crawl.seconds,
-        "features": features.seconds,
-    }
+    return Footprint(
+        documents=features.documents_indexed,
+        chunks=features.chunks_total,
+        bytes=kilobytes * (1 if sys.platform == "darwin" else 1024),
+        etl=crawl.seconds,
+        features=features.seconds,
+    )
 
 
 if __name__ == "__main__":
-    print(json.dumps(both(Path(sys.argv[1]))))
+    print(crawl_and_index(Path(sys.argv[1])).model_dump_json())

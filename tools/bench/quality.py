@@ -14,7 +14,7 @@ from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfi
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.golden import golden_set
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
-from llm_engineering.inference.evaluation.threshold import Cut, cuts, framed, relevances
+from llm_engineering.inference.evaluation.threshold import ErrorRates, error_rates, phrased, relevances
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
@@ -103,10 +103,10 @@ def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
     embedder = SentenceTransformerEmbedder(MODEL)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        warehouse, _ = open_sqlite(home / "warehouse.db")
+        warehouse, ledger = open_sqlite(home / "warehouse.db")
         warehouse.put(articles())
         vectors = EdgeVectorStore(home / "vectors")
-        build_features(warehouse=warehouse, embedder=embedder, vectors=vectors, config=FeatureConfig())
+        build_features(warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, config=FeatureConfig())
         warehouse.close()
         reader = open_index(vectors, embedder=embedder)
         report = evaluate_retrieval(
@@ -117,39 +117,46 @@ def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
             config=config,
         )
         bare = EdgeVectorStore(home / "scratch").reader(IndexSpec(embedding=embedder.spec))
-        thresholds = at_thresholds(reader, bare, embedder, config)
+        thresholds = threshold_error_rates(reader, bare, embedder, config)
         bare.close()
         reader.close()
     return result(report, thresholds)
 
 
-def at_thresholds(
+def threshold_error_rates(
     reader: VectorReader, bare: VectorReader, embedder: Embedder, config: RetrievalEvaluationConfig
-) -> list[Cut]:
-    """The bargain at each `min_relevance`, the configured one first, in `bare`, which holds no titles and headings:
+) -> list[ErrorRates]:
+    """At each `min_relevance`, the configured one first, in `bare`, which holds no titles and headings:
     theirs are the questions that have an answer there. Off-topic ones have none, also when an author is named."""
     _, golden = golden_set(reader.sample(), queries=config.queries, dropout=config.dropout, seed=config.seed)
     authors = reader.facets().authors
-    asked = [(q.text, authors[q.author_id]) for q in golden.queries if q.way in ("title", "heading")]
+    titles = [(q.text, authors[q.author_id]) for q in golden.queries if q.way in ("title", "heading")]
     names = sorted(authors.values())
-    elsewhere = framed((topic, names[i % len(names)]) for i, topic in enumerate(OFF_TOPICS))
-    how = {"embedder": embedder, "config": AskConfig(retrieval=config.retrieval), "today": date.today()}
-    inside = relevances(framed(asked), reader=bare, **how)
-    outside = relevances([*OFF_TOPIC, *elsewhere], reader=bare, **how)
-    return cuts(inside, outside, (config.retrieval.min_relevance, *THRESHOLDS))
+    off_topic = phrased((topic, names[i % len(names)]) for i, topic in enumerate(OFF_TOPICS))
+    ask = AskConfig(retrieval=config.retrieval)
+
+    def measure(questions: Sequence[str]) -> list[float]:
+        return relevances(questions, reader=bare, embedder=embedder, config=ask, today=date.today())
+
+    thresholds = (config.retrieval.min_relevance, *THRESHOLDS)
+    return error_rates(measure(phrased(titles)), measure([*OFF_TOPIC, *off_topic]), thresholds)
 
 
-def result(report: RetrievalReport, thresholds: Sequence[Cut]) -> Benchmark:
-    gain, sure = report.best_gain, report.of(report.best).gain
+def result(report: RetrievalReport, thresholds: Sequence[ErrorRates]) -> Benchmark:
+    gain, difference = report.best_gain, report.of(report.best).gain
     figures = {"chosen on one half": report.best, "golden set": f"{report.golden}, {report.questions}"}
-    figures["MRR@10 over dense, other half"] = f"{sure.value:+.3f} [{sure.low:+.3f}, {sure.high:+.3f}]"
+    figures["MRR@10 over dense, other half"] = (
+        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    )
     figures |= {f"{name}": _line(report, name) for name in report.settings}
     configured, *others = thresholds
     figures["at the configured min_relevance"] = (
-        f"{configured.turned_away:.1%} of questions for the corpus's own titles and headings are turned away, "
-        f"{configured.let_through:.1%} of off-topic questions are not"
+        f"{configured.false_rejections:.1%} of questions for the corpus's own titles and headings are turned away, "
+        f"{configured.false_acceptances:.1%} of off-topic questions are not"
     )
-    figures |= {f"min_relevance {o.min_relevance:.2f}": f"{o.turned_away:.1%}, {o.let_through:.1%}" for o in others}
+    figures |= {
+        f"min_relevance {o.min_relevance:.2f}": f"{o.false_rejections:.1%}, {o.false_acceptances:.1%}" for o in others
+    }
     figures["evaluation"] = f"{report.seconds:.0f} s"
     return Benchmark(
         name="quality",

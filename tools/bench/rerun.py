@@ -71,6 +71,10 @@ def run(settings: Settings, port: int, pages: int, embedder: Embedder) -> Run:
             min_success_rate=1.0,
         )
         features = build_features(
-            warehouse=twin.warehouse, embedder=embedder, vectors=twin.vectors, config=FeatureConfig()
+            warehouse=twin.warehouse,
+            ledger=twin.ledger,
+            embedder=embedder,
+            vectors=twin.vectors,
+            config=FeatureConfig(),
         )
     return Run(crawl, features, time.perf_counter() - began)

@@ -4,17 +4,19 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from llm_engineering.domain.answers import ParsedQuestion
-from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
+from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, IndexSpec, Where
 from llm_engineering.domain.documents import Author, Kind
+from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.ids import content_hash, stable_id
-from llm_engineering.domain.ports import VectorReader
+from llm_engineering.domain.ports import Embedder, TokenEmbedder, VectorReader
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
+from llm_engineering.inference.retrieval.retrieve import FoundPassages, find_passages, open_index
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from llm_engineering.infrastructure.model_files import local_folder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
@@ -41,70 +43,76 @@ def measure(sizes: dict[int, float] | None = None, questions: int = QUESTIONS) -
     draw = Random(5)
     words = _words()
     weights = [1 / (i + 10) for i in range(len(words))]
-    asked = [" ".join(draw.choices(words, weights, k=9)) + "?" for _ in range(questions)]
-    bars, figures = [], {}
+    texts = [" ".join(draw.choices(words, weights, k=9)) + "?" for _ in range(questions)]
+    bars: list[Bar] = []
+    figures: dict[str, str] = {}
+    reranking: list[float] = []
     for size, most in (sizes or SIZES).items():
         with tempfile.TemporaryDirectory() as folder:
             store = EdgeVectorStore(Path(folder) / "vectors")
             _fill(store, embedder.spec, size, words, weights)
             reader = open_index(store, embedder=embedder)
-            first, *_ = _times(asked, reader, embedder)  # what the engine keeps on the disk is read for the first time
-            whole, engine, busy = _times(asked, reader, embedder)
-            again = _rerank_times(asked[:20], reader, embedder)
+            first = _times(texts, reader, embedder)  # what the engine keeps on the disk is read for the first time
+            times = _times(texts, reader, embedder)
+            reranking = _rerank_times(texts[:20], reader, embedder)
             reader.close()
         bars += [
-            Bar(what=f"{size:,} chunks: a question, p95", value=_p95(whole), unit="ms", at_most=most),
-            Bar(what=f"{size:,} chunks: its engine part, median", value=_median(engine), unit="ms", at_most=ENGINE),
+            Bar(what=f"{size:,} chunks: a question, p95", value=_p95(times.whole), unit="ms", at_most=most),
+            Bar(
+                what=f"{size:,} chunks: its engine part, median", value=_median(times.engine), unit="ms", at_most=ENGINE
+            ),
         ]
         figures[f"{size:,} chunks"] = (
-            f"question median {_median(whole):.1f} ms ({busy:.1f} ms of processor time; of a new index "
-            f"{_median(first):.1f} ms, p95 {_p95(first):.1f} ms), "
-            f"engine p95 {_p95(engine):.1f} ms, "
-            f"MaxSim of 20 hits p95 {_p95(again):.0f} ms"
+            f"question median {_median(times.whole):.1f} ms ({times.processor:.1f} ms of processor time; new index: "
+            f"{_median(first.whole):.1f} ms, p95 {_p95(first.whole):.1f} ms), "
+            f"engine p95 {_p95(times.engine):.1f} ms, "
+            f"MaxSim of 20 hits p95 {_p95(reranking):.0f} ms"
         )
-    bars.append(Bar(what="MaxSim re-ranking of 20 hits, median", value=_median(again), unit="ms", at_most=RERANKED))
+    bars.append(Bar(what="MaxSim re-ranking of 20 hits, median", value=_median(reranking), unit="ms", at_most=RERANKED))
     return Benchmark(name="retrieval", bars=tuple(bars), figures=figures)
 
 
-def _times(asked: Sequence[str], reader: VectorReader, embedder) -> tuple[list[float], list[float], float]:
+class Times(NamedTuple):
     """Milliseconds of each whole question and of its engine part (dense and BM25, filtered, payloads decoded), and
     the processor's time per question, which says how busy the machine was with other things."""
+
+    whole: list[float]
+    engine: list[float]
+    processor: float
+
+
+def _times(questions: Sequence[str], reader: VectorReader, embedder: Embedder) -> Times:
     config = RetrievalConfig(rerank="none")
 
-    def ask(question: str):
+    def ask(question: str) -> FoundPassages:
         where = Where(author_id=_author(len(question)).id)
         return find_passages(
             ParsedQuestion(queries=(question,), where=where), embedder=embedder, reader=reader, config=config
         )
 
-    for question in asked[:10]:
+    for question in questions[:10]:
         ask(question)
     whole, engine = [], []
-    busy = time.process_time()
-    for question in asked:
-        spent, found = _timed(lambda question=question: ask(question))
-        whole.append(spent)
-        engine.append(1000 * found.facts["seconds_searching"])
-    return whole, engine, 1000 * (time.process_time() - busy) / len(asked)
+    processor = time.process_time()
+    for question in questions:
+        started = time.perf_counter()
+        found = ask(question)
+        whole.append(1000 * (time.perf_counter() - started))
+        engine.append(1000 * float(found.facts["seconds_searching"]))
+    return Times(whole, engine, 1000 * (time.process_time() - processor) / len(questions))
 
 
-def _rerank_times(asked: Sequence[str], reader: VectorReader, embedder) -> list[float]:
+def _rerank_times(questions: Sequence[str], reader: VectorReader, embedder: TokenEmbedder) -> list[float]:
     """Nothing is remembered, so every passage is embedded again."""
     reranker = MaxSimReranker(embedder, remember=0)
     config = RetrievalConfig(rerank="maxsim", rerank_top=20)
     spent = []
-    for question in asked:
+    for question in questions:
         found = find_passages(
             ParsedQuestion(queries=(question,)), embedder=embedder, reader=reader, reranker=reranker, config=config
         )
-        spent.append(1000 * found.facts["seconds_reranking"])
+        spent.append(1000 * float(found.facts["seconds_reranking"]))
     return spent[2:]
-
-
-def _timed(ask: Callable):
-    start = time.perf_counter()
-    found = ask()
-    return 1000 * (time.perf_counter() - start), found
 
 
 def _median(times: Sequence[float]) -> float:
@@ -120,7 +128,10 @@ def _p95(times: Sequence[float]) -> float:
 
 def _words() -> list[str]:
     """Of the encoder's own vocabulary, so that made up text has as many tokens as real text of its length."""
-    tokenizer = json.loads((local_folder(MODEL) / "tokenizer.json").read_text(encoding="utf-8"))
+    folder = local_folder(MODEL)
+    if folder is None:
+        raise ConfigError(f"the package that ships {MODEL} is not installed: poetry install --with ml")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     known = sorted(word for word in tokenizer["model"]["vocab"] if word.isalpha() and len(word) > 2)
     return Random(4).sample(known, WORDS)
 
@@ -129,7 +140,9 @@ def _author(i: int) -> Author:
     return Author(name=f"Author {i % AUTHORS}")
 
 
-def _fill(store: EdgeVectorStore, embedding, size: int, words: Sequence[str], weights: Sequence[float]) -> None:
+def _fill(
+    store: EdgeVectorStore, embedding: EmbeddingSpec, size: int, words: Sequence[str], weights: Sequence[float]
+) -> None:
     import numpy as np
 
     rng, draw = np.random.default_rng(5), Random(6)

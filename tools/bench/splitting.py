@@ -3,15 +3,17 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
-from llm_engineering.features.indexing.ingest import READ_TOGETHER
+from llm_engineering.features.indexing.ingest import DOCUMENT_BATCH
 from llm_engineering.features.indexing.splitting import CountTokens, Span, split_all
 from llm_engineering.infrastructure.embedders import SentenceTransformerEmbedder
 from tools.bench.corpus import ABSENT, ARTICLES, articles
 from tools.bench.result import Bar, Benchmark
 
 REPEATS = 7
+
+T = TypeVar("T")
 
 
 def measure() -> Benchmark:
@@ -50,9 +52,9 @@ def _split(texts: list[str], limit: int, count: CountTokens) -> list[list[Span]]
     """As many at once as the feature build takes."""
     return [
         spans
-        for at in range(0, len(texts), READ_TOGETHER)
+        for at in range(0, len(texts), DOCUMENT_BATCH)
         for spans in split_all(
-            [(text, "markdown") for text in texts[at : at + READ_TOGETHER]], max_tokens=limit, count_tokens=count
+            [(text, "markdown") for text in texts[at : at + DOCUMENT_BATCH]], max_tokens=limit, count_tokens=count
         )
     ]
 
@@ -69,7 +71,7 @@ def _judge(texts: list[str], cut: list[list[Span]], count: CountTokens, limit: i
     return lost, over, [span for spans in cut for span in spans]
 
 
-def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+def _seconds(work: Callable[[], T]) -> tuple[float, T]:
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result

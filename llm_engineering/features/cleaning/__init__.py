@@ -1,1 +1,1 @@
-"""How each kind of raw body becomes clean text. Start at llm_engineering.features.cleaning.cleaned."""
+"""How each kind of raw body becomes clean text. Start at llm_engineering.features.cleaning.clean."""

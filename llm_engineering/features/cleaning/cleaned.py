@@ -1,57 +1,15 @@
-"""Raw bodies into clean text."""
+"""What cleaning leaves of a body."""
 
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-_CODE = {
-    *("application/json", "application/x-yaml", "application/yaml", "application/toml", "application/xml", "text/xml"),
-    *("application/javascript", "application/x-sh", "application/sql", "text/css", "text/javascript", "text/csv"),
-}
-_HTML = {"text/html", "application/xhtml+xml"}
-_MARKDOWN = {"text/markdown", "text/x-markdown"}
-_NOTEBOOK = {"application/x-ipynb+json"}
+Syntax = Literal["markdown", "code", "text"]
 
 
 class Cleaned(NamedTuple):
     """`syntax` tells the splitter what it cuts. `title` and `published_at` are what the body itself says."""
 
     text: str
-    syntax: Literal["markdown", "code", "text"] = "markdown"
+    syntax: Syntax = "markdown"
     title: str = ""
     published_at: datetime | None = None
-
-
-def to_markdown(body: str, media_type: str) -> Cleaned:
-    """Clean text of any body the warehouse keeps; `text` is "" when nothing is left. A PDF's body is its base64.
-
-    HTML becomes Markdown, code stays exactly as it is, other text stays as it was written. Raises CleaningError when
-    the body is not what its media type says, or cannot be opened.
-    """
-    kind = media_type.partition(";")[0].strip().lower()
-    if kind in _HTML:
-        return clean_html(body, media_type)
-    if kind == "application/pdf":
-        from llm_engineering.features.cleaning.pdf import pdf_to_text
-
-        return Cleaned(*pdf_to_text(body))
-    if kind in _NOTEBOOK:
-        from llm_engineering.features.cleaning.notebooks import notebook_to_markdown
-
-        return Cleaned(*notebook_to_markdown(body))
-    from llm_engineering.features.cleaning.plain import clean_code, clean_markdown, clean_text
-
-    if kind in _MARKDOWN:
-        return Cleaned(*clean_markdown(body))
-    if kind in _CODE or kind.startswith("text/x-") or kind.endswith(("+json", "+xml")):
-        return Cleaned(clean_code(body), "code")
-    return Cleaned(clean_text(body), "text")
-
-
-def clean_html(body: str, media_type: str, *, without: tuple[str, ...] = ()) -> Cleaned:
-    """As `to_markdown`; of HTML, what the XPath expressions `without` match is taken away first."""
-    if media_type.partition(";")[0].strip().lower() not in _HTML:
-        return to_markdown(body, media_type)
-    from llm_engineering.features.cleaning.html import html_to_markdown
-
-    text, page = html_to_markdown(body, without=without)
-    return Cleaned(text, "markdown", page.title, page.published_at)

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterable
 
-from lxml.etree import strip_elements
+from lxml.etree import strip_elements  # ty: ignore[import-not-found]  # compiled, without stubs
 from lxml.html import HtmlElement
 
-from llm_engineering.features.cleaning.inline_markers import mark
-from llm_engineering.features.cleaning.page import PageFacts, facts, parse
+from llm_engineering.features.cleaning.cleaned import Cleaned
+from llm_engineering.features.cleaning.inline_markers import insert_markers
+from llm_engineering.features.cleaning.page import facts, parse
 from llm_engineering.features.cleaning.render import render
 
 # never an article's text, whatever the extractor would make of them; a smaller tree is also a faster one
@@ -17,7 +18,7 @@ _NEVER_TEXT = (
 )
 
 
-def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) -> tuple[str, PageFacts]:
+def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) -> Cleaned:
     """The article's Markdown ("" when there is none) and what the page says about itself.
 
     `base` is the page's address, for relative links; without it the page's own <base> or canonical link is used.
@@ -25,22 +26,24 @@ def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) 
     """
     root = parse(html)
     if root is None:
-        return "", PageFacts()
+        return Cleaned("")
     page = facts(root)
     for path in without:
         for element in root.xpath(path):
             if element.getparent() is not None:
                 element.drop_tree()
-    _drop_machinery(root)
-    marked = mark(root, base or page.base)
+    _drop_non_text(root)
+    markers = insert_markers(root, base or page.base)
     from trafilatura import bare_extraction
+    from trafilatura.settings import Document as Extracted
 
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is told in our own report
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is in our own report
     found = bare_extraction(root, output_format="txt", include_comments=False)
-    return ("" if found is None else render(found.body, marked)), page
+    text = render(found.body, markers) if isinstance(found, Extracted) else ""
+    return Cleaned(text, "markdown", page.title, page.published_at)
 
 
-def _drop_machinery(root: HtmlElement) -> None:
+def _drop_non_text(root: HtmlElement) -> None:
     """JSON-LD stays: the extractor reads it."""
     strip_elements(root, *_NEVER_TEXT, with_tail=False)
     for script in list(root.iter("script")):

@@ -19,7 +19,7 @@ LINK_CLOSE, STRONG_OPEN, STRONG_CLOSE, EM_OPEN, EM_CLOSE, CODE_OPEN, CODE_CLOSE,
 )
 HEADINGS = {f"h{level}": chr(0x100010 + level) for level in range(1, 7)}
 FIRST_LINK, FIRST_BLOCK, END = 0x100100, 0x108000, 0x10FFFE
-MARK = re.compile("[\U00100000-\U0010fffd]")
+MARKER = re.compile("[\U00100000-\U0010fffd]")
 
 _EMPHASIS = {
     "strong": (STRONG_OPEN, STRONG_CLOSE),
@@ -30,16 +30,16 @@ _EMPHASIS = {
 _INLINE_CODE = {"code", "kbd", "samp", "tt"}
 
 
-class Marked(NamedTuple):
-    """What the marks in a tree stand for."""
+class Markers(NamedTuple):
+    """What the markers in a tree stand for."""
 
     base: str  # what links are relative to; "" when nobody knows
     links: list[str]  # as the page writes them
     blocks: list[CodeBlock]
 
-    def target(self, mark: str) -> str:
+    def target(self, marker: str) -> str:
         """Where a link leads, absolute if that can be known; "" if a reader could not follow it."""
-        index = ord(mark) - FIRST_LINK
+        index = ord(marker) - FIRST_LINK
         return absolute(self.links[index], self.base) if index < len(self.links) else ""
 
 
@@ -51,14 +51,14 @@ def is_block(char: str) -> bool:
     return FIRST_BLOCK <= ord(char) < END
 
 
-def mark(root: HtmlElement, base: str) -> Marked:
-    """Mark the tree in place."""
-    marked = Marked(base, [], [])
-    _mark_blocks(root, marked.blocks)
+def insert_markers(root: HtmlElement, base: str) -> Markers:
+    """Into the text of the tree, in place; gives what they stand for."""
+    markers = Markers(base, [], [])
+    _insert_block_markers(root, markers.blocks)
     for element in list(root.iter("a", "q", *HEADINGS, *_EMPHASIS, *_INLINE_CODE)):
         tag = element.tag
         if tag == "a":
-            _mark_link(element, marked.links)
+            _insert_link_marker(element, markers.links)
         elif tag == "q":
             element.tag = "span"
             _wrap(element, "“", "”")
@@ -70,10 +70,10 @@ def mark(root: HtmlElement, base: str) -> Marked:
                 _wrap(element, CODE_OPEN, CODE_CLOSE)
             else:
                 _wrap(element, *_EMPHASIS[tag])
-    return marked
+    return markers
 
 
-def _mark_blocks(root: HtmlElement, blocks: list[CodeBlock]) -> None:
+def _insert_block_markers(root: HtmlElement, blocks: list[CodeBlock]) -> None:
     """Every code block becomes a bare <pre> around a copy of its words (so that lengths still mean something)."""
     for element in list(code_containers(root)):
         block = code_block(element)
@@ -84,10 +84,10 @@ def _mark_blocks(root: HtmlElement, blocks: list[CodeBlock]) -> None:
             element.tag = "pre"
             element.text = chr(FIRST_BLOCK + len(blocks)) + " ".join(block.text.split()) + BLOCK_CLOSE
             blocks.append(block)
-            _free(element)
+            _unwrap(element)
 
 
-def _free(element: HtmlElement) -> None:
+def _unwrap(element: HtmlElement) -> None:
     """Extractors throw away figures and whatever is called a toolbar, and some sites keep their code in them."""
     length = len(element.text or "")
     for above, _ in zip(element.iterancestors("div", "figure", "label", "button", "td"), range(4), strict=False):
@@ -98,7 +98,7 @@ def _free(element: HtmlElement) -> None:
             above.tag = "div"
 
 
-def _mark_link(element: HtmlElement, links: list[str]) -> None:
+def _insert_link_marker(element: HtmlElement, links: list[str]) -> None:
     """Most links of a page are not in its article, so they are only made absolute when rendered."""
     target = (element.get("href") or "").strip()
     if target and not target.startswith("#") and FIRST_LINK + len(links) < FIRST_BLOCK and _has_text(element):

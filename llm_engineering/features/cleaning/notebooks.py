@@ -1,17 +1,17 @@
 """Jupyter notebooks: the prose, and the code in fences. Outputs are not what the author wrote, and stay out."""
 
 import json
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from llm_engineering.domain.errors import CleaningError
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.code import CodeBlock
 from llm_engineering.features.cleaning.plain import clean_code, clean_markdown
 from llm_engineering.features.cleaning.render import fenced
 
 
-def notebook_to_markdown(body: str) -> tuple[str, Literal["markdown"], str, datetime | None]:
-    """(Markdown, "markdown", title, date) of nbformat 3 or 4. Raises CleaningError when it is not a notebook."""
+def clean_notebook(body: str) -> Cleaned:
+    """The Markdown of nbformat 3 or 4, with its title and date. Raises CleaningError when it is not a notebook."""
     try:
         notebook = json.loads(body)
     except (ValueError, RecursionError) as error:

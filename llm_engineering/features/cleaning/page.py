@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from lxml import etree
+from lxml import etree  # ty: ignore[missing-module-member]  # compiled, without stubs
 from lxml.html import HtmlElement, HTMLParser
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from llm_engineering.domain.text import storable
+
 _CONTROL = bytes(set(range(0x20)) - set(b"\t\n\r")) + b"\x7f"
-_OUR_MARKS = re.compile(rb"\xf4[\x80-\x8f][\x80-\xbf]{2}|\xef\xbf[\xbe\xbf]")  # U+100000 and up; U+FFFE, U+FFFF
+_OUR_MARKERS = re.compile(rb"\xf4[\x80-\x8f][\x80-\xbf]{2}|\xef\xbf[\xbe\xbf]")  # U+100000 and up; U+FFFE, U+FFFF
 _TITLE = ("og:title", "twitter:title", "dc.title", "title")
 _DATE = (
     *("article:published_time", "og:article:published_time", "datepublished", "date", "dc.date", "dc.date.issued"),
@@ -34,12 +35,8 @@ class PageFacts(NamedTuple):
 
 def parsable(html: str) -> bytes:
     """UTF-8 without NUL bytes and the like; a lone surrogate becomes U+FFFD."""
-    try:
-        data = html.encode()
-    except UnicodeEncodeError:
-        data = _SURROGATE.sub("\ufffd", html).encode()
-    data = data.translate(None, _CONTROL)
-    return _OUR_MARKS.sub(b"", data) if b"\xf4" in data or b"\xef\xbf" in data else data
+    data = storable(html).encode().translate(None, _CONTROL)
+    return _OUR_MARKERS.sub(b"", data) if b"\xf4" in data or b"\xef\xbf" in data else data
 
 
 def parse(html: str) -> HtmlElement | None:

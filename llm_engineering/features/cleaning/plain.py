@@ -3,18 +3,18 @@
 import re
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import Any, Literal
 
+from llm_engineering.domain.text import storable
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.page import parse_date
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^|\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _HEADING = re.compile(r"^#[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 
 
 def clean_code(body: str) -> str:
     """Exactly as it is, but for NUL characters and lone surrogates, which no store can keep."""
-    return _SURROGATE.sub("\ufffd", body.replace("\0", ""))
+    return storable(body.replace("\0", ""))
 
 
 def clean_text(body: str) -> str:
@@ -23,36 +23,36 @@ def clean_text(body: str) -> str:
     return unicodedata.normalize("NFC", text).strip("\n")
 
 
-def clean_markdown(body: str) -> tuple[str, Literal["markdown"], str, datetime | None]:
-    """(text without its front matter, "markdown", title, date): from the front matter, or else the first heading."""
+def clean_markdown(body: str) -> Cleaned:
+    """Without its front matter, which gives title and date; without a title there, the first heading does."""
     text = clean_code(body).replace("\r\n", "\n")
-    facts: dict[str, Any] = {}
+    matter: dict[str, object] = {}
     if found := _FRONT_MATTER.match(text):
-        facts = _front_matter(found.group(1))
-        if facts:
+        matter = _front_matter(found.group(1))
+        if matter:
             text = text[found.end() :]
-    title = facts.get("title")
+    title = matter.get("title")
     if not isinstance(title, (str, int, float)) or not str(title).strip():
         heading = _HEADING.search(_outside_fences(text))
         title = heading.group(1) if heading else ""
     published = next(
-        (d for key in ("date", "published", "published_at", "created") if (d := _date(facts.get(key)))), None
+        (d for key in ("date", "published", "published_at", "created") if (d := _date(matter.get(key)))), None
     )
-    return text.removeprefix("\ufeff").strip("\n"), "markdown", " ".join(str(title).split()), published
+    return Cleaned(text.removeprefix("\ufeff").strip("\n"), "markdown", " ".join(str(title).split()), published)
 
 
-def _front_matter(text: str) -> dict[str, Any]:
+def _front_matter(text: str) -> dict[str, object]:
     """Empty when it is not a YAML mapping: then the dashes were two rules, and the text stays."""
     import yaml
 
     try:
-        facts = yaml.safe_load(text)
+        matter = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
-    return {str(key).lower(): value for key, value in facts.items()} if isinstance(facts, dict) else {}
+    return {str(key).lower(): value for key, value in matter.items()} if isinstance(matter, dict) else {}
 
 
-def _date(value: Any) -> datetime | None:
+def _date(value: object) -> datetime | None:
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):

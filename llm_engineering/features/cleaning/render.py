@@ -1,10 +1,10 @@
-"""The extractor's tree and our marks into Markdown."""
+"""The extractor's tree and our markers into Markdown."""
 
 import re
 from collections.abc import Iterator
 from unicodedata import normalize
 
-from lxml.etree import _Element
+from lxml.etree import _Element  # ty: ignore[import-not-found]  # compiled, without stubs
 
 from llm_engineering.features.cleaning.code import CodeBlock
 from llm_engineering.features.cleaning.inline_markers import (
@@ -16,10 +16,10 @@ from llm_engineering.features.cleaning.inline_markers import (
     FIRST_BLOCK,
     HEADINGS,
     LINK_CLOSE,
-    MARK,
+    MARKER,
     STRONG_CLOSE,
     STRONG_OPEN,
-    Marked,
+    Markers,
     is_block,
     is_link,
 )
@@ -33,60 +33,60 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens and the li
 _LOOKS_LIKE_SYNTAX = re.compile(r"^(?=#{1,6} |```|~~~)", re.MULTILINE)
 
 
-def render(body: _Element, marked: Marked) -> str:
+def render(body: _Element, markers: Markers) -> str:
     """Markdown whose blocks are separated by one empty line."""
-    return "\n\n".join(_blocks(body, marked)).strip()
+    return "\n\n".join(_blocks(body, markers)).strip()
 
 
-def _blocks(element: _Element, marked: Marked) -> Iterator[str]:
+def _blocks(element: _Element, markers: Markers) -> Iterator[str]:
     """Loose text between blocks is a paragraph of its own."""
     run: list[str] = [element.text or ""]
     for child in element:
         if child.tag in _BLOCKS:
-            yield from _paragraphs("".join(run), marked)
-            yield from _block(child, marked)
+            yield from _paragraphs("".join(run), markers)
+            yield from _block(child, markers)
             run = [child.tail or ""]
         else:
-            run.append(_flat(child))
+            run.append(_inline_text(child))
             run.append(child.tail or "")
-    yield from _paragraphs("".join(run), marked)
+    yield from _paragraphs("".join(run), markers)
 
 
-def _block(element: _Element, marked: Marked) -> Iterator[str]:
+def _block(element: _Element, markers: Markers) -> Iterator[str]:
     if element.tag == "head":
-        yield from _heading(element, marked)
+        yield from _heading(element, markers)
     elif element.tag == "list":
-        yield from _list(element, marked)
+        yield from _list(element, markers)
     elif element.tag == "table":
-        yield from _table(element, marked)
+        yield from _table(element, markers)
     elif element.tag == "quote":
-        yield from _quote(element, marked)
+        yield from _quote(element, markers)
     else:
-        yield from _blocks(element, marked)
+        yield from _blocks(element, markers)
 
 
-def _heading(element: _Element, marked: Marked) -> Iterator[str]:
+def _heading(element: _Element, markers: Markers) -> Iterator[str]:
     """Its text carries the level; a head without one was made from something else (a summary, a caption)."""
-    text = _flat(element)
+    text = _inline_text(element)
     if not any(char in text for char in _LEVELS):
         text = HEADINGS["h3"] + text
-    yield from _paragraphs(text, marked)
+    yield from _paragraphs(text, markers)
 
 
-def _quote(element: _Element, marked: Marked) -> Iterator[str]:
-    blocks = list(_blocks(element, marked))
+def _quote(element: _Element, markers: Markers) -> Iterator[str]:
+    blocks = list(_blocks(element, markers))
     if blocks and all(block.startswith("```") for block in blocks):  # a <pre>, which the extractor takes for a quote
         yield from blocks
     elif blocks:
         yield "\n".join(f"> {line}".rstrip() for line in "\n\n".join(blocks).split("\n"))
 
 
-def _list(element: _Element, marked: Marked) -> Iterator[str]:
+def _list(element: _Element, markers: Markers) -> Iterator[str]:
     ordered = element.get("rend") == "ol"
     lines: list[str] = []
     number = 0
     for item in element:
-        blocks = list(_blocks(item, marked))
+        blocks = list(_blocks(item, markers))
         if not blocks:
             continue
         number += 1
@@ -95,7 +95,7 @@ def _list(element: _Element, marked: Marked) -> Iterator[str]:
             bullet = ""
         lines.append(_item(bullet, blocks))
         if item.tail and item.tail.strip():
-            lines.extend(_paragraphs(item.tail, marked))
+            lines.extend(_paragraphs(item.tail, markers))
     if lines:
         yield "\n".join(lines)
 
@@ -111,32 +111,32 @@ def _item(bullet: str, blocks: list[str]) -> str:
     return "\n".join([bullet + first, *(indent + line if line else "" for line in rest)])
 
 
-def _table(element: _Element, marked: Marked) -> Iterator[str]:
+def _table(element: _Element, markers: Markers) -> Iterator[str]:
     """A table of data becomes a pipe table; one that only lays the page out becomes its cells, one after another."""
     own = (row for row in element.iter("row") if next(row.iterancestors("table")) is element)
     rows = [[cell for cell in row if cell.tag == "cell"] for row in own]
     rows = [row for row in rows if row]
     if not rows:
-        yield from _blocks(element, marked)
+        yield from _blocks(element, markers)
     elif max(map(len, rows)) == 1 or any(_is_layout(cell) for row in rows for cell in row):
         for row in rows:
             for cell in row:
-                yield from _blocks(cell, marked)
+                yield from _blocks(cell, markers)
     else:
         width = max(map(len, rows))
-        lines = [_row([_cell(cell, marked) for cell in row], width) for row in rows]
+        lines = [_row([_cell(cell, markers) for cell in row], width) for row in rows]
         if any(line.strip("| ") for line in lines):
             lines.insert(1, "|" + " --- |" * width)
             yield "\n".join(lines)
 
 
 def _is_layout(cell: _Element) -> bool:
-    text = _flat(cell)
-    return len(text) > 1000 or any(is_block(char) for char in MARK.findall(text)) or cell.find(".//table") is not None
+    text = _inline_text(cell)
+    return len(text) > 1000 or any(is_block(char) for char in MARKER.findall(text)) or cell.find(".//table") is not None
 
 
-def _cell(cell: _Element, marked: Marked) -> str:
-    text = " ".join(" ".join(_blocks(cell, marked)).split())
+def _cell(cell: _Element, markers: Markers) -> str:
+    text = " ".join(" ".join(_blocks(cell, markers)).split())
     return text.replace("|", "\\|")
 
 
@@ -144,7 +144,7 @@ def _row(cells: list[str], width: int) -> str:
     return "| " + " | ".join([*cells, *[""] * (width - len(cells))]) + " |"
 
 
-def _flat(element: _Element) -> str:
+def _inline_text(element: _Element) -> str:
     """The text of an inline element; a line break stays one."""
     if element.tag == "lb":
         return "\n"
@@ -152,43 +152,43 @@ def _flat(element: _Element) -> str:
     for child in element:
         if child.tag in _BLOCKS:
             parts.append(" ")
-        parts.append(_flat(child))
+        parts.append(_inline_text(child))
         parts.append(child.tail or "")
     return "".join(parts)
 
 
-# --- marks into syntax -------------------------------------------------------------------------------------
+# --- markers into syntax -------------------------------------------------------------------------------------
 
 
-def _paragraphs(text: str, marked: Marked) -> Iterator[str]:
-    """Cut a run of marked text into paragraphs, headings and code blocks."""
+def _paragraphs(text: str, markers: Markers) -> Iterator[str]:
+    """Cut a run of text with markers into paragraphs, headings and code blocks."""
     position = 0
     for found in re.finditer("[\U00108000-\U0010fffd]", text):
         if found.start() < position:
             continue
-        yield from _paragraph(text[position : found.start()], marked)
+        yield from _paragraph(text[position : found.start()], markers)
         index = ord(found.group()) - FIRST_BLOCK
-        if index < len(marked.blocks):
-            yield fenced(marked.blocks[index])
+        if index < len(markers.blocks):
+            yield fenced(markers.blocks[index])
         closing = text.find(BLOCK_CLOSE, found.end())
         position = closing + 1 if closing >= 0 else len(text)
-    yield from _paragraph(text[position:], marked)
+    yield from _paragraph(text[position:], markers)
 
 
-def _paragraph(text: str, marked: Marked) -> Iterator[str]:
+def _paragraph(text: str, markers: Markers) -> Iterator[str]:
     level = next((_LEVELS[char] for char in text if char in _LEVELS), 0)
     if level:
         before, _, after = text.partition(HEADINGS[f"h{level}"])
-        yield from _paragraph(before, marked)
-        if line := _tidy(inline(after, marked)).replace("\n", " "):
+        yield from _paragraph(before, markers)
+        if line := _single_spaced(inline(after, markers)).replace("\n", " "):
             yield f"{'#' * level} {line}"
         return
-    for part in re.split(r"\n\s*\n", _tidy(inline(text, marked))):
+    for part in re.split(r"\n\s*\n", _single_spaced(inline(text, markers))):
         if part.strip():
             yield _LOOKS_LIKE_SYNTAX.sub(r"\\", part.strip())
 
 
-def _tidy(text: str) -> str:
+def _single_spaced(text: str) -> str:
     """Single spaces inside lines; the extractor's own line breaks stay."""
     return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
 
@@ -200,28 +200,28 @@ def fenced(block: CodeBlock) -> str:
     return f"{fence}{block.language}\n{block.text}\n{fence}"
 
 
-def inline(text: str, marked: Marked) -> str:
-    """Balanced marks become Markdown, with spaces outside; a mark whose partner was cut away is dropped."""
+def inline(text: str, markers: Markers) -> str:
+    """Balanced markers become Markdown, with spaces outside; a marker whose partner was cut away is dropped."""
     text = normalize("NFC", _INVISIBLE.sub("", text))
-    if not MARK.search(text):
+    if not MARKER.search(text):
         return text
     stack: list[tuple[str, list[str]]] = [("", [])]
     for token in re.split("([\U00100000-\U0010fffd])", text):
         if not token:
             continue
-        if not MARK.fullmatch(token):
+        if not MARKER.fullmatch(token):
             stack[-1][1].append(token)
         elif token in (STRONG_OPEN, EM_OPEN, CODE_OPEN) or is_link(token):
             stack.append((token, []))
         elif token in (STRONG_CLOSE, EM_CLOSE, CODE_CLOSE, LINK_CLOSE):
-            _close(stack, token, marked)
+            _close(stack, token, markers)
     while len(stack) > 1:
         _, parts = stack.pop()
         stack[-1][1].extend(parts)
     return "".join(stack[0][1])
 
 
-def _close(stack: list[tuple[str, list[str]]], token: str, marked: Marked) -> None:
+def _close(stack: list[tuple[str, list[str]]], token: str, markers: Markers) -> None:
     depth = next((d for d in range(len(stack) - 1, 0, -1) if _matches(stack[d][0], token)), 0)
     if not depth:
         return
@@ -231,7 +231,7 @@ def _close(stack: list[tuple[str, list[str]]], token: str, marked: Marked) -> No
     opening, parts = stack.pop()
     inside = any(opening == above for above, _ in stack) or any(above == CODE_OPEN for above, _ in stack)
     text = "".join(parts)
-    stack[-1][1].append(text if inside else _dress(opening, text, marked))
+    stack[-1][1].append(text if inside else _apply_syntax(opening, text, markers))
 
 
 def _matches(opening: str, closing: str) -> bool:
@@ -240,7 +240,7 @@ def _matches(opening: str, closing: str) -> bool:
     return opening == (CODE_OPEN if closing == CODE_CLOSE else _PARTNER[closing])
 
 
-def _dress(opening: str, text: str, marked: Marked) -> str:
+def _apply_syntax(opening: str, text: str, markers: Markers) -> str:
     core = text.strip()
     if not core:
         return text
@@ -251,6 +251,6 @@ def _dress(opening: str, text: str, marked: Marked) -> str:
         pad = " " if core.startswith("`") or core.endswith("`") else ""
         return f"{before}{ticks}{pad}{core}{pad}{ticks}{after}"
     if is_link(opening):
-        target = marked.target(opening)
+        target = markers.target(opening)
         return f"{before}[{core}]({target}){after}" if target else text
     return f"{before}{_SIGN[opening]}{core}{_SIGN[opening]}{after}"

@@ -6,6 +6,8 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple
 
+from loguru import logger
+
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
@@ -35,11 +37,13 @@ class CrawlRecorder:
         self,
         author: Author,
         ledger: Ledger,
+        traffic: Traffic,
         *,
         clock: Callable[[], datetime],
-        on_progress: Callable[[LedgerEntry], None] | None,
+        on_progress: Callable[[CrawlReport], None] | None,
     ) -> None:
-        self._author, self._ledger, self._clock, self._on_progress = author, ledger, clock, on_progress
+        self._author, self._ledger, self._traffic = author, ledger, traffic
+        self._clock, self._on_progress = clock, on_progress
         self._started_at, self._timer = clock(), perf_counter()
         self.counts: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -78,6 +82,7 @@ class CrawlRecorder:
     ) -> None:
         """`partly_stored`: some documents are newer than the validators, which therefore go."""
         self.count_failure(link.link, error)
+        logger.warning("{}: {} not read: {} {}", self._author.name, link.link, error.reason, error.detail)
         validators = Validators(prior.etag, prior.last_modified) if prior and not partly_stored else NO_VALIDATORS
         self._record(
             link,
@@ -129,7 +134,7 @@ class CrawlRecorder:
         )
         self._unwritten.append(entry)
         if self._on_progress:
-            self._on_progress(entry)
+            self._on_progress(self.report())
 
     def flush(self) -> None:
         if self._unwritten:
@@ -141,7 +146,7 @@ class CrawlRecorder:
         if idle or len(self._unwritten) >= LEDGER_BATCH:
             self.flush()
 
-    def report(self, traffic: Traffic) -> CrawlReport:
+    def report(self) -> CrawlReport:
         counts = self.counts
         return CrawlReport(
             author=self._author.name,
@@ -155,8 +160,8 @@ class CrawlRecorder:
             documents_updated=counts["documents_updated"],
             documents_unchanged=counts["documents_unchanged"],
             documents_deleted=counts["documents_deleted"],
-            bodies_downloaded=traffic.bodies,
-            bytes_downloaded=traffic.bytes,
+            bodies_downloaded=self._traffic.bodies,
+            bytes_downloaded=self._traffic.bytes,
             skipped=dict(self.skipped),
             by_source=dict(self.by_source),
             failures=tuple(self._failures),

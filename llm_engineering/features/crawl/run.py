@@ -8,7 +8,7 @@ from functools import partial
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import TooFewRead
 from llm_engineering.domain.ids import content_hash
-from llm_engineering.domain.ledger import LedgerEntry, Reason
+from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import FetchContext, Ledger, Warehouse
 from llm_engineering.domain.runs import CrawlReport
 from llm_engineering.features.config import AuthorConfig
@@ -39,7 +39,7 @@ def crawl_author(
     revalidate: bool = True,
     retry_failed: bool = False,
     stop: Callable[[], bool] | None = None,
-    on_progress: Callable[[LedgerEntry], None] | None = None,
+    on_progress: Callable[[CrawlReport], None] | None = None,
     sources: Sequence[Source] = SOURCES,
     clock: Callable[[], datetime] = now,
 ) -> CrawlReport:
@@ -65,7 +65,7 @@ def crawl_author(
         revalidate=revalidate,
         retry_failed=retry_failed,
         clock=clock,
-        recorder=CrawlRecorder(owner, ledger, clock=clock, on_progress=on_progress),
+        recorder=CrawlRecorder(owner, ledger, traffic, clock=clock, on_progress=on_progress),
     )
 
     def read(assignment: Assignment) -> Iterator[Delivery]:
@@ -77,7 +77,7 @@ def crawl_author(
         except KeyboardInterrupt:
             run.recorder.flush()  # what was in flight is asked again by the next run
             raise
-    report = run.recorder.report(traffic)
+    report = run.recorder.report()
     if threads.stopped:
         return report.model_copy(update={"red": "stopped before the end; run again and it goes on from here"})
     ledger.finish(owner.id, fingerprint)

@@ -1,6 +1,5 @@
 """A cleaned document into the chunks that the vector store keeps."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +8,10 @@ from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ports import Embedder
+from llm_engineering.domain.text import storable_in_place
 from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, CountTokens, Span, split_all
 from llm_engineering.features.indexing.windows import Headings, window
-
-_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def chunks_of(
@@ -34,7 +32,7 @@ def chunks_of_all(
     documents: Sequence[tuple[Document, Cleaned]], *, max_tokens: int, window_size: int, count_tokens: CountTokens
 ) -> list[list[Chunk]]:
     """As `chunks_of` of each document, counting the tokens of all at once."""
-    texts = [_keepable(cleaned.text) for _, cleaned in documents]
+    texts = [storable_in_place(cleaned.text) for _, cleaned in documents]
     syntaxes = [cleaned.syntax for _, cleaned in documents]
     cut = split_all(list(zip(texts, syntaxes, strict=True)), max_tokens=max_tokens, count_tokens=count_tokens)
     return [
@@ -56,9 +54,9 @@ def _chunks(document: Document, cleaned: Cleaned, text: str, spans: list[Span], 
             content_hash=document.content_hash,
             link=document.link,
             url=document.url,
-            title=_keepable(document.title or cleaned.title),
+            title=storable_in_place(document.title or cleaned.title),
             author_id=document.author.id,
-            author_name=_keepable(document.author.name),
+            author_name=storable_in_place(document.author.name),
             kind=document.kind,
             source=document.source,
             published_at=document.published_at or cleaned.published_at,
@@ -81,7 +79,3 @@ def token_limit(chunking: ChunkingSpec, embedder: Embedder) -> int:
             "(0: as many as it takes)"
         )
     return wanted
-
-
-def _keepable(text: str) -> str:
-    return _UNKEEPABLE.sub("\ufffd", text)

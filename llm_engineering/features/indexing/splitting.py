@@ -3,9 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Syntax = Literal["markdown", "code", "text"]
+from llm_engineering.features.cleaning.cleaned import Syntax
+
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 SMALLEST_LIMIT = 16  # tokens; below, one character and the special tokens may not fit

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from llm_engineering.domain.errors import ConfigError, SourceError
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.links import canonical_link
 from llm_engineering.features.source import Page, Skipped, Source, Target
 from llm_engineering.features.sources import (
     github,
@@ -15,7 +16,7 @@ from llm_engineering.features.sources import (
     web_article,
 )
 
-__all__ = ["SOURCES", "Page", "Skipped", "Source", "Target", "source_for", "source_named"]
+__all__ = ["SOURCES", "Page", "Skipped", "Source", "Target", "link_identity", "source_for", "source_named"]
 
 SOURCES: tuple[Source, ...] = (
     medium.SOURCE,
@@ -42,3 +43,12 @@ def source_named(name: str, sources: Sequence[Source] = SOURCES) -> Source:
         if source.name == name:
             return source
     raise ConfigError(f"no source is called {name!r}; known: {', '.join(source.name for source in sources)}")
+
+
+def link_identity(source: str | None, address: str) -> tuple[str, str]:
+    """Two spellings of one link are one; a handle or a feed is the same only under the same source."""
+    try:
+        link = canonical_link(address)
+        return "", source_for(link).canonical(link)
+    except SourceError:
+        return source or "", address.strip()

@@ -16,7 +16,8 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext, Fetched
-from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.reading.archive import ArchiveError, open_archive
 from llm_engineering.features.reading.linkedin_export import ExportError, pages
 from llm_engineering.features.reading.pages import page_and_wall, wall_error

@@ -17,7 +17,8 @@ from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import host_of, is_host
 from llm_engineering.domain.ports import FetchContext, Fetcher
-from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.page import parse_date
 from llm_engineering.features.reading.feeds import ACCEPT, feed_entries, unpacked
 from llm_engineering.features.reading.pages import page_and_wall, read_in_browser

@@ -10,7 +10,8 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import is_host
 from llm_engineering.domain.ports import FetchContext
-from llm_engineering.features.cleaning.cleaned import Cleaned, clean_html
+from llm_engineering.features.cleaning.clean import clean_html
+from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.reading.pages import read_page
 from llm_engineering.features.source import Page, Source, Target

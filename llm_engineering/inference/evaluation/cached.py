@@ -1,28 +1,29 @@
-"""Settings differ in what they do with the same lists and scores, so each list and score is asked for once."""
+"""Settings differ in what they do with the same lists and scores, so each list and score is computed once."""
 
 from collections.abc import Sequence
 
 from llm_engineering.domain.chunks import Hit, Search, Where
-from llm_engineering.domain.ports import Reranker, VectorReader
+from llm_engineering.domain.ports import Reranker
+from llm_engineering.inference.retrieval.retrieve import Searcher
 
 
 class CachedReader:
-    """A reader of an index that does not change: the same search of it gives the list that was found first."""
+    """The searches of an index that does not change: the same one gives the list that was found first."""
 
-    def __init__(self, reader: VectorReader) -> None:
+    def __init__(self, reader: Searcher) -> None:
         self._reader = reader
-        self._found: dict[tuple[Search, Where | None, int], list[Hit]] = {}
+        self._hits: dict[tuple[Search, Where | None, int], list[Hit]] = {}
 
-    def search_many(self, searches: Sequence[Search], *, where: Where | None, limit: int) -> list[list[Hit]]:
-        keys = [(_comparable(search), where, limit) for search in searches]
-        new = list(dict.fromkeys(key for key in keys if key not in self._found))
+    def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
+        keys = [(_cache_key(search), where, limit) for search in searches]
+        new = list(dict.fromkeys(key for key in keys if key not in self._hits))
         if new:
             lists = self._reader.search_many([search for search, *_ in new], where=where, limit=limit)
-            self._found.update(zip(new, lists, strict=True))
-        return [self._found[key] for key in keys]
+            self._hits.update(zip(new, lists, strict=True))
+        return [self._hits[key] for key in keys]
 
 
-def _comparable(search: Search) -> Search:
+def _cache_key(search: Search) -> Search:
     """Weights change nothing where there is only one list."""
     return search if search.vector and search.text else Search(vector=search.vector, text=search.text)
 

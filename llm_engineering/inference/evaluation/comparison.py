@@ -1,14 +1,10 @@
 """Whether retrieval got worse since the last run that was accepted."""
 
-from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
+from llm_engineering.domain.statistics import Verdict, compare_estimates
 from llm_engineering.inference.evaluation.report import RetrievalReport
 
-JUDGED = "mrr@10"
-
-
-class RetrievalGotWorse(LLMTwinError):
-    """The measured quality fell by more than the tolerance; trying again will not help, another setting may."""
+METRIC = "mrr@10"
 
 
 class Comparison(Noun):
@@ -26,17 +22,12 @@ def compare(now: RetrievalReport, accepted: RetrievalReport | None, *, tolerance
     """
     if accepted is None:
         return Comparison(note="nothing to compare with yet: `poe eval-retrieval --accept` keeps a run as the measure")
-    ours = now.of(now.configured, half="all").measures[JUDGED]
-    theirs = accepted.of(accepted.configured, half="all").measures[JUDGED]
+    ours = now.of(now.configured, half="all").measures[METRIC]
+    theirs = accepted.of(accepted.configured, half="all").measures[METRIC]
     same = now.golden == accepted.golden
-    floor = theirs.value - tolerance
-    what = f"{JUDGED} {ours.value:.3f} ({now.configured}), accepted {theirs.value:.3f} ({accepted.configured})"
+    verdict = compare_estimates(ours, theirs, margin=tolerance, same_questions=same)
+    what = f"{METRIC} {ours.value:.3f} ({now.configured}), accepted {theirs.value:.3f} ({accepted.configured})"
     note = what if same else f"{what}; the golden set changed from {accepted.golden} to {now.golden}"
-    if (ours.value if same else ours.high) < floor:
+    if verdict is Verdict.WORSE:
         return Comparison(red=f"retrieval got worse: {note}; tolerance {tolerance:g}", note=note)
     return Comparison(note=note)
-
-
-def raise_if_worse(comparison: Comparison) -> None:
-    if comparison.red:
-        raise RetrievalGotWorse(comparison.red)

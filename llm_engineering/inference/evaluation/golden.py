@@ -6,7 +6,7 @@ by its own label.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import Literal, NamedTuple
@@ -19,10 +19,10 @@ from llm_engineering.domain.noun import Noun
 Way = Literal["title", "heading", "sentence", "question"]
 Half = Literal["choose", "measure"]
 
-SHORTEST_PASSAGE = 80  # characters that are left of a passage; less answers nothing
-LONGEST_SECTION = 6  # passages; a heading above more than these asks for too much
-LABEL = (2, 20)  # words of a title or heading that can be asked
-SENTENCE = (9, 40)  # words, before some are dropped
+MIN_PASSAGE_CHARACTERS = 80  # that are left of a passage; less answers nothing
+MAX_SECTION_PASSAGES = 6  # a heading above more than these asks for too much
+LABEL_WORDS = (2, 20)  # of a title or heading that makes a question
+SENTENCE_WORDS = (9, 40)  # before some are dropped
 _LINE = re.compile(r"[^\n]*\n?")
 _HEADING = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -48,7 +48,7 @@ class GoldenSet(Noun):
     queries: tuple[GoldenQuery, ...]
 
 
-class Searched(NamedTuple):
+class SearchedChunk(NamedTuple):
     """A chunk as it is searched, without any title or heading."""
 
     chunk: Chunk
@@ -56,23 +56,24 @@ class Searched(NamedTuple):
 
 
 def golden_set(chunks: Iterable[Chunk], *, queries: int, dropout: float, seed: int) -> tuple[list[Chunk], GoldenSet]:
-    """What is to be searched, and what is to be asked. The same chunks and seed give the same set."""
+    """The passages to be searched, and the questions. The same chunks and seed give the same set."""
     by_document: dict[str, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
         by_document[chunk.document_id].append(chunk)
-    documents = [stripped(sorted(of_one, key=lambda c: c.start)) for of_one in by_document.values()]
+    documents = [without_labels(sorted(of_one, key=lambda c: c.start)) for of_one in by_document.values()]
     originals = {chunk.id: chunk for of_one in by_document.values() for chunk in of_one}
     each = max(1, queries // 3)
-    asked = [
-        *_few(_titles(documents, originals, seed), each, seed),
-        *_few(_headings(documents, originals, seed), each, seed),
-        *_few(_sentences(documents, dropout, seed), each, seed),
+    sampled = [
+        *_sample(_titles(documents, originals, seed), each, seed),
+        *_sample(_headings(documents, originals, seed), each, seed),
+        *_sample(_sentences(documents, dropout, seed), each, seed),
     ]
     searched = [one.chunk for document in documents for one in document]
-    return searched, with_version(searched, asked)
+    return searched, with_version(searched, sampled)
 
 
 def with_version(searched: Sequence[Chunk], queries: Sequence[GoldenQuery]) -> GoldenSet:
+    """The golden set of these questions; they are given in any order."""
     parts = sorted(content_hash(chunk.id, chunk.text) for chunk in searched)
     parts += sorted(query.model_dump_json() for query in queries)
     return GoldenSet(version=content_hash(*parts)[:12], queries=tuple(queries))
@@ -80,43 +81,44 @@ def with_version(searched: Sequence[Chunk], queries: Sequence[GoldenQuery]) -> G
 
 def half_of(document_id: str, seed: int) -> Half:
     """Settings are chosen on one half of the documents and measured on the other."""
-    return "choose" if _draw(seed, document_id) % 2 else "measure"
+    return "choose" if _hash_number(seed, document_id) % 2 else "measure"
 
 
-def _draw(seed: int, *parts: str) -> int:
+def _hash_number(seed: int, *parts: str) -> int:
     return int(content_hash(str(seed), *parts)[:12], 16)
 
 
-def _few(queries: Iterable[GoldenQuery], count: int, seed: int) -> list[GoldenQuery]:
-    return sorted(queries, key=lambda q: (_draw(seed, q.document_id, q.text), q.text))[:count]
+def _sample(queries: Iterable[GoldenQuery], count: int, seed: int) -> list[GoldenQuery]:
+    return sorted(queries, key=lambda q: (_hash_number(seed, q.document_id, q.text), q.text))[:count]
 
 
 # --- taking the labels out ---
 
 
-def plain(text: str) -> str:
+def normalised(text: str) -> str:
     """As labels are compared: lower case words."""
     return " ".join(_WORD.findall(text.lower()))
 
 
-def stripped(document: Sequence[Chunk]) -> list[Searched]:
+def without_labels(document: Sequence[Chunk]) -> list[SearchedChunk]:
     """The passages of one document without its title and headings, wherever they stand; emptied ones left out."""
-    labels = {plain(label) for chunk in document for label in (chunk.title, *chunk.headings)} - {""}
-    labels |= {plain(line) for chunk in document for line in chunk.text.splitlines() if _HEADING.match(line)} - {""}
-    inside = _anywhere(labels)
+    labels = {normalised(label) for chunk in document for label in (chunk.title, *chunk.headings)}
+    labels |= {normalised(line) for chunk in document for line in chunk.text.splitlines() if _HEADING.match(line)}
+    labels.discard("")
+    pattern = _label_pattern(labels)
     found = []
     for chunk in document:
         lines = _LINE.findall(chunk.text)
-        held = {plain(line) for line in lines if _HEADING.match(line)}
-        text = "".join(line for line in lines if not _HEADING.match(line) and plain(line) not in labels)
-        text = inside.sub(" ", text) if inside else text
-        if len(text.strip()) >= SHORTEST_PASSAGE:
+        headings = {normalised(line) for line in lines if _HEADING.match(line)}
+        text = "".join(line for line in lines if not _HEADING.match(line) and normalised(line) not in labels)
+        text = pattern.sub(" ", text) if pattern else text
+        if len(text.strip()) >= MIN_PASSAGE_CHARACTERS:
             bare = chunk.model_copy(update={"title": "", "headings": (), "text": text, "window": text})
-            found.append(Searched(bare, tuple(held | {plain(heading) for heading in chunk.headings})))
+            found.append(SearchedChunk(bare, tuple(headings | {normalised(heading) for heading in chunk.headings})))
     return found
 
 
-def _anywhere(labels: set[str]) -> re.Pattern | None:
+def _label_pattern(labels: set[str]) -> re.Pattern[str] | None:
     """Finds the labels of three words and more in running text; shorter ones are ordinary words there."""
     long = sorted((label.split() for label in labels if label.count(" ") >= 2), key=len, reverse=True)
     if not long:
@@ -125,55 +127,61 @@ def _anywhere(labels: set[str]) -> re.Pattern | None:
     return re.compile("|".join(rf"\b{gap.join(words)}\b" for words in long), re.IGNORECASE)
 
 
-# --- asking ---
+# --- making questions ---
 
 
-def _titles(documents: Sequence[Sequence[Searched]], originals: dict[str, Chunk], seed: int) -> Iterator[GoldenQuery]:
+def _titles(
+    documents: Sequence[Sequence[SearchedChunk]], originals: dict[str, Chunk], seed: int
+) -> Iterator[GoldenQuery]:
     titles = [originals[document[0].chunk.id].title if document else "" for document in documents]
-    asked = [plain(title) for title in titles]
+    counts = Counter(map(normalised, titles))
     for document, title in zip(documents, titles, strict=True):
-        if _can_be_asked(title) and asked.count(plain(title)) == 1:
+        if _is_specific(title) and counts[normalised(title)] == 1:
             yield _query(title, "title", document, seed)
 
 
-def _headings(documents: Sequence[Sequence[Searched]], originals: dict[str, Chunk], seed: int) -> Iterator[GoldenQuery]:
+def _headings(
+    documents: Sequence[Sequence[SearchedChunk]], originals: dict[str, Chunk], seed: int
+) -> Iterator[GoldenQuery]:
     """Only those that no other document has, and that are no title."""
     owners: dict[str, set[int]] = defaultdict(set)
     written: dict[str, str] = {}
     for i, document in enumerate(documents):
         for one in document:
             original = originals[one.chunk.id]
-            owners[plain(original.title)] |= {-1, i}
+            owners[normalised(original.title)] |= {-1, i}
             for heading in original.headings:
-                owners[plain(heading)].add(i)
-                written[plain(heading)] = heading
+                owners[normalised(heading)].add(i)
+                written[normalised(heading)] = heading
     for label, owned_by in owners.items():
-        if len(owned_by) == 1 and label in written and _can_be_asked(written[label]):
+        if len(owned_by) == 1 and label in written and _is_specific(written[label]):
             section = [one for one in documents[next(iter(owned_by))] if label in one.labels]
-            if 0 < len(section) <= LONGEST_SECTION:
+            if 0 < len(section) <= MAX_SECTION_PASSAGES:
                 yield _query(written[label], "heading", section, seed)
 
 
-def _sentences(documents: Sequence[Sequence[Searched]], dropout: float, seed: int) -> Iterator[GoldenQuery]:
+def _sentences(documents: Sequence[Sequence[SearchedChunk]], dropout: float, seed: int) -> Iterator[GoldenQuery]:
     """One of each passage."""
     every = [(one, " ".join(one.chunk.text.split())) for document in documents for one in document]
     for one, text in every:
-        draw = Random(_draw(seed, one.chunk.id))
-        fitting = [s for s in _SENTENCE_END.split(text) if SENTENCE[0] <= len(_WORD.findall(s)) <= SENTENCE[1]]
+        random = Random(_hash_number(seed, one.chunk.id))
+        fitting = [
+            s for s in _SENTENCE_END.split(text) if SENTENCE_WORDS[0] <= len(_WORD.findall(s)) <= SENTENCE_WORDS[1]
+        ]
         if not fitting:
             continue
-        sentence = draw.choice(fitting)
-        words = [word for word in sentence.split() if draw.random() >= dropout]
+        sentence = random.choice(fitting)
+        words = [word for word in sentence.split() if random.random() >= dropout]
         if len(words) >= 4:
             holders = [other for other, its_text in every if sentence in its_text]
             yield _query(" ".join(words), "sentence", holders, seed, of=one.chunk)
 
 
-def _can_be_asked(label: str) -> bool:
-    return LABEL[0] <= len(_WORD.findall(label)) <= LABEL[1] and len(plain(label)) >= 8
+def _is_specific(label: str) -> bool:
+    return LABEL_WORDS[0] <= len(_WORD.findall(label)) <= LABEL_WORDS[1] and len(normalised(label)) >= 8
 
 
-def _query(text: str, way: Way, answers: Sequence[Searched], seed: int, of: Chunk | None = None) -> GoldenQuery:
+def _query(text: str, way: Way, answers: Sequence[SearchedChunk], seed: int, of: Chunk | None = None) -> GoldenQuery:
     chunk = of or answers[0].chunk
     return GoldenQuery(
         text=" ".join(text.split()),

@@ -9,15 +9,17 @@ from llm_engineering.domain.ports import LanguageModel
 from llm_engineering.domain.prompts import Prompt
 from llm_engineering.inference.evaluation.golden import GoldenQuery, half_of
 
-ASK = (
+INSTRUCTION = (
     "Write one question that a reader could ask and that the passage below answers. Do not quote the passage, do not "
     "mention it. Reply with the question alone, on one line."
 )
-LONGEST = 300  # characters of a question
+MAX_CHARACTERS = 300  # characters of a question
 MAX_TOKENS = 60
 
 
-def generated(chunks: Sequence[Chunk], *, model: LanguageModel, count: int, seed: int) -> Iterator[GoldenQuery]:
+def generate_questions(
+    chunks: Sequence[Chunk], *, model: LanguageModel, count: int, seed: int
+) -> Iterator[GoldenQuery]:
     """One question for each of `count` passages, drawn by the seed; what is no question is left out.
 
     Raises ModelUnavailable."""
@@ -36,8 +38,8 @@ def generated(chunks: Sequence[Chunk], *, model: LanguageModel, count: int, seed
 
 
 def _question(chunk: Chunk, model: LanguageModel) -> str | None:
-    said = (Message(role=Role.SYSTEM, content=ASK), Message(role=Role.USER, content=chunk.text))
-    pieces = model.stream(Prompt(question=ASK, messages=said), max_tokens=MAX_TOKENS)
+    messages = (Message(role=Role.SYSTEM, content=INSTRUCTION), Message(role=Role.USER, content=chunk.text))
+    pieces = model.stream(Prompt(question=INSTRUCTION, messages=messages), max_tokens=MAX_TOKENS)
     lines = "".join(piece for piece in pieces if not isinstance(piece, Usage)).strip().splitlines()
     text = " ".join(lines[0].split()).strip("\"' ") if lines else ""
-    return text if text.endswith("?") and len(text) <= LONGEST else None
+    return text if text.endswith("?") and len(text) <= MAX_CHARACTERS else None

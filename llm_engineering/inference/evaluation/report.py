@@ -1,8 +1,7 @@
 """What an evaluation of retrieval found: plain data, kept as JSON."""
 
-from datetime import datetime
-
 from llm_engineering.domain.noun import Noun
+from llm_engineering.domain.runs import Report
 from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.config import RetrievalConfig
 
@@ -19,11 +18,14 @@ class Scores(Noun):
     gain: Estimate
 
 
-class RetrievalReport(Noun):
+class RetrievalReport(Report):
     """`best` was chosen on one half of the documents; `best_gain` is its relative MRR@10 gain over dense on the other.
 
-    `configured` is the name of the setting that questions are answered with.
+    `configured` is the name of the setting that questions are answered with. `note` says what it was compared with.
     """
+
+    title = "Retrieval"
+    item = "Question"
 
     golden: str
     embedder: str
@@ -36,8 +38,14 @@ class RetrievalReport(Noun):
     best: str
     best_gain: Estimate
     configured: str
-    seconds: float
-    at: datetime
+    note: str = ""
+
+    @property
+    def part(self) -> str:
+        return "retrieval"
+
+    def counts(self) -> dict[str, int]:
+        return {"documents": self.documents, "passages": self.chunks, "questions": sum(self.questions.values())}
 
     def of(self, setting: str, *, half: str = "measure", slice: str = "all", filtered: bool = False) -> Scores:
         """Raises LookupError when it was not measured."""

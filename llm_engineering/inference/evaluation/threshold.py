@@ -1,4 +1,4 @@
-"""Where "nothing found" begins: what each `min_relevance` turns away that has an answer, and answers that has none."""
+"""Where "nothing found" begins: what each `min_relevance` refuses that has an answer, and accepts that has none."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -11,44 +11,46 @@ from llm_engineering.inference.retrieval.relevance import relevance
 from llm_engineering.inference.retrieval.retrieve import find_passages
 from llm_engineering.inference.understanding.understand import understand
 
-FRAMES = ("{topic}", "Tell me about {topic}", "What did {author} write about {topic}?")
+PHRASINGS = ("{topic}", "Tell me about {topic}", "What did {author} write about {topic}?")
 
 
-class Cut(Noun):
-    """Shares, 0 to 1, at one `min_relevance`."""
+class ErrorRates(Noun):
+    """Of one `min_relevance`, 0 to 1."""
 
     min_relevance: float
-    turned_away: float  # of the questions that have an answer
-    let_through: float  # of those that have none
+    false_rejections: float  # of the questions that have an answer
+    false_acceptances: float  # of those that have none
 
 
-def framed(topics: Iterable[tuple[str, str]]) -> list[str]:
+def phrased(topics: Iterable[tuple[str, str]]) -> list[str]:
     """Each (topic, author) as people ask for it."""
-    return [frame.format(topic=topic, author=author) for topic, author in topics for frame in FRAMES]
+    return [phrasing.format(topic=topic, author=author) for topic, author in topics for phrasing in PHRASINGS]
 
 
 def relevances(
     questions: Iterable[str], *, reader: VectorReader, embedder: Embedder, config: AskConfig, today: date
 ) -> list[float]:
-    """For each question the number that `min_relevance` is compared with, by the very way an answer takes."""
+    """For each question the number that `min_relevance` is compared with, computed as for an answer."""
     facets = reader.facets()
     found = []
     for text in questions:
-        understood = understand(
+        parsed = understand(
             Question(text=text), facets=facets, model=None, config=config.understand, today=today, count=reader.count
         )
-        near = find_passages(understood, embedder=embedder, reader=reader, config=config.retrieval)
-        found.append(relevance(understood.queries[0], near.passages, near.best_relevance))
+        near = find_passages(parsed, embedder=embedder, reader=reader, config=config.retrieval)
+        found.append(relevance(parsed.queries[0], near.passages, near.best_relevance))
     return found
 
 
-def cuts(answerable: Sequence[float], unanswerable: Sequence[float], at: Iterable[float]) -> list[Cut]:
-    """Both sides of the bargain at each threshold. Raises ZeroDivisionError without questions on either side."""
+def error_rates(
+    answerable: Sequence[float], unanswerable: Sequence[float], thresholds: Iterable[float]
+) -> list[ErrorRates]:
+    """Both errors at each threshold, from `relevances`. Raises ZeroDivisionError without questions on either side."""
     return [
-        Cut(
-            min_relevance=least,
-            turned_away=sum(one < least for one in answerable) / len(answerable),
-            let_through=sum(one >= least for one in unanswerable) / len(unanswerable),
+        ErrorRates(
+            min_relevance=threshold,
+            false_rejections=sum(one < threshold for one in answerable) / len(answerable),
+            false_acceptances=sum(one >= threshold for one in unanswerable) / len(unanswerable),
         )
-        for least in at
+        for threshold in thresholds
     ]

@@ -36,7 +36,7 @@ def hit_window(hit: Hit) -> HitWindow:
     return HitWindow(hit, chunk.window, before - at) if at >= 0 else HitWindow(hit, chunk.text, chunk.start)
 
 
-def collapsed(hits: Sequence[Hit], *, above: float, enough: int | None = None) -> list[HitWindow]:
+def collapse_duplicates(hits: Sequence[Hit], *, above: float, enough: int | None = None) -> list[HitWindow]:
     """Best first, and no further than `enough` of them. What repeats a better one is dropped, and neighbours that
     overlap are joined into the better one.
 
@@ -44,24 +44,24 @@ def collapsed(hits: Sequence[Hit], *, above: float, enough: int | None = None) -
     resemblance and containment of documents", 1997). Joining never makes more than twice the longer window.
     """
     kept: list[HitWindow] = []
-    words: list[frozenset] = []
+    kept_shingles: list[frozenset] = []
     for hit in hits:
         new, own = hit_window(hit), shingles(hit.chunk.text)
-        if any(similarity(own, other) > above for other in words):
+        if any(similarity(own, other) > above for other in kept_shingles):
             continue
         for i, other in enumerate(kept):
-            if (joined := _joined(other, new)) is not None:
-                kept[i] = joined
+            if (merged := _merge_neighbours(other, new)) is not None:
+                kept[i] = merged
                 break
         else:
             kept.append(new)
-            words.append(own)
+            kept_shingles.append(own)
         if len(kept) == enough:
             break
     return kept
 
 
-def _joined(better: HitWindow, other: HitWindow) -> HitWindow | None:
+def _merge_neighbours(better: HitWindow, other: HitWindow) -> HitWindow | None:
     """`better` with the text of its neighbour; None where they do not overlap, or not as the same text."""
     if better.hit.chunk.document_id != other.hit.chunk.document_id:
         return None
@@ -94,7 +94,7 @@ def similarity(one: frozenset, other: frozenset) -> float:
 # --- diversity ---
 
 
-def diverse(items: Sequence[HitWindow], *, weight: float, count: int) -> list[HitWindow]:
+def diversify(items: Sequence[HitWindow], *, weight: float, count: int) -> list[HitWindow]:
     """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998): pick what is relevant and unlike what is picked.
 
     Relevance is the score scaled to 0…1, likeness the share of common words. `weight` 0 keeps the order.
@@ -106,13 +106,13 @@ def diverse(items: Sequence[HitWindow], *, weight: float, count: int) -> list[Hi
     relevance = [(score - low) / span for score in scores]
     words = [frozenset(_WORD.findall(item.hit.chunk.text.lower())) for item in items]
     left, picked = list(range(len(items))), []
+
+    def marginal_relevance(i: int) -> float:
+        most_similar = max((similarity(words[i], words[j]) for j in picked), default=0.0)
+        return (1 - weight) * relevance[i] - weight * most_similar
+
     while left and len(picked) < count:
-
-        def worth(i: int) -> float:
-            nearest = max((similarity(words[i], words[j]) for j in picked), default=0.0)
-            return (1 - weight) * relevance[i] - weight * nearest
-
-        best = max(left, key=lambda i: (worth(i), -i))
+        best = max(left, key=lambda i: (marginal_relevance(i), -i))
         picked.append(best)
         left.remove(best)
     return [items[i] for i in picked]
@@ -121,7 +121,7 @@ def diverse(items: Sequence[HitWindow], *, weight: float, count: int) -> list[Hi
 # --- the budget ---
 
 
-def within_budget(
+def fit_token_budget(
     items: Sequence[HitWindow], *, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]
 ) -> tuple[Passage, ...]:
     """Numbered from 1, best first, together at most `budget` tokens.
@@ -136,7 +136,7 @@ def within_budget(
         whole, alone = sizes[2 * number - 2 : 2 * number]
         text, size = (item.text, whole) if whole <= left else (item.hit.chunk.text, alone)
         if size > left and number == 1:
-            text = _cut(text, left, count_tokens)
+            text = _truncate(text, left, count_tokens)
             size = left
         if size > left:
             break
@@ -145,7 +145,7 @@ def within_budget(
     return tuple(passages)
 
 
-def _cut(text: str, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]) -> str:
+def _truncate(text: str, budget: int, count_tokens: Callable[[Sequence[str]], list[int]]) -> str:
     """The longest beginning of at most `budget` tokens, to the nearest character."""
     low, high = 0, len(text)
     while low < high:

@@ -9,19 +9,19 @@ _MONTHS = (
 )
 MONTH = rf"(?:{'|'.join(_MONTHS)}|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?"
 _YEAR = r"(?:19[89]\d|20\d\d)"
-_MOMENT = (
+_DATE = (
     rf"(?:{_YEAR}-\d{{2}}-\d{{2}}|{_YEAR}-\d{{2}}(?!\d)|\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{MONTH},?\s+{_YEAR}"
     rf"|{MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+{_YEAR}|{MONTH}(?:\s+of)?,?\s+{_YEAR}|Q[1-4]\s+(?:of\s+)?{_YEAR}"
     rf"|{MONTH}(?=\s*(?:$|[?.,;!)]|and\b|about\b|on\b|to\b|until\b))|{_YEAR}|last\s+(?:year|month|week)|yesterday|today)"
 )
-_NO_QUANTITY = (  # "in 2000 words" is no year
+_NOT_A_QUANTITY = (  # "in 2000 words" is no year
     r"(?![\d.,]*\d|\s*(?:%|k\b|words?|tokens?|chars?|characters?|chunks?|lines?|rows?|steps?|samples?|examples?|documents?|"
     r"pages?|pixels?|dollars?|euros?|hours?|minutes?|seconds?|ms|mb|gb|kb|bytes?|people|users?|items?|dimensions?|vectors?)\b)"
 )
 _SPAN = re.compile(
-    rf"\b(?:(?P<between>between|from)\s+(?P<a>{_MOMENT}){_NO_QUANTITY}\s+(?:and|to|until|till|through)\s+(?P<b>{_MOMENT}){_NO_QUANTITY}"
+    rf"\b(?:(?P<between>between|from)\s+(?P<a>{_DATE}){_NOT_A_QUANTITY}\s+(?:and|to|until|till|through)\s+(?P<b>{_DATE}){_NOT_A_QUANTITY}"
     rf"|(?P<word>since|after|before|until|till|through|prior\s+to|up\s+to|by\s+the\s+end\s+of|starting\s+in|as\s+of|in|on|during|from)"
-    rf"\s+(?:the\s+(?:year|month)\s+(?:of\s+)?)?(?P<moment>{_MOMENT}){_NO_QUANTITY}"
+    rf"\s+(?:the\s+(?:year|month)\s+(?:of\s+)?)?(?P<date>{_DATE}){_NOT_A_QUANTITY}"
     rf"|(?:in|within|over|during|from)?\s*the\s+(?:last|past)\s+(?P<number>\d{{1,3}}|few|two|three|four|five|six|ten|twelve)?\s*(?P<unit>day|week|month|year)s?"
     rf"|(?P<alone>last\s+(?:year|month|week)|this\s+(?:year|month|week)|yesterday|today|past\s+(?:year|month|week)))\b",
     re.IGNORECASE,
@@ -44,18 +44,18 @@ def find_dates(question: str, today: date) -> Dates | None:
     """The first date expression there is."""
     for match in _SPAN.finditer(question):
         try:
-            found = _read(match, today)
+            found = _parse(match, today)
         except ValueError:  # 2024-13-40 is no day
             continue
         if found and found != (None, None):
             from_, to = found
             if from_ and to and from_ >= to:
                 continue
-            return Dates(_moment(from_), _moment(to), match.group().strip(), match.start(), match.end())
+            return Dates(_midnight(from_), _midnight(to), match.group().strip(), match.start(), match.end())
     return None
 
 
-def _read(match: re.Match[str], today: date) -> tuple[date | None, date | None] | None:
+def _parse(match: re.Match[str], today: date) -> tuple[date | None, date | None] | None:
     if match["between"]:
         return _span(match["a"], today)[0], _span(match["b"], today)[1]
     if match["unit"]:
@@ -65,9 +65,9 @@ def _read(match: re.Match[str], today: date) -> tuple[date | None, date | None] 
     if match["alone"]:
         return _span(match["alone"], today)
     word = " ".join(match["word"].lower().split())
-    if match["moment"].lower() == "may" and match["moment"] != "May":
+    if match["date"].lower() == "may" and match["date"] != "May":
         return None  # "since may" is as likely a verb
-    start, end = _span(match["moment"], today)
+    start, end = _span(match["date"], today)
     if word in ("since", "starting in", "as of"):
         return start, None
     if word == "after":
@@ -82,8 +82,8 @@ def _read(match: re.Match[str], today: date) -> tuple[date | None, date | None] 
 def _span(words: str, today: date) -> tuple[date, date]:
     """The first day, and the first day after. Raises ValueError for a day that does not exist."""
     words = " ".join(words.lower().replace(",", " ").replace(".", "").split())
-    if spoken := _spoken(words, today):
-        return spoken
+    if relative := _relative_span(words, today):
+        return relative
     if iso := re.fullmatch(r"(\d{4})-(\d{2})(?:-(\d{2}))?", words):
         year, month, day = int(iso[1]), int(iso[2]), iso[3]
         return _day(date(year, month, int(day))) if day else _month(year, month)
@@ -101,7 +101,7 @@ def _span(words: str, today: date) -> tuple[date, date]:
     return _day(date(int(years[0]), month, int(day[1]))) if day else _month(int(years[0]), month)
 
 
-def _spoken(words: str, today: date) -> tuple[date, date] | None:
+def _relative_span(words: str, today: date) -> tuple[date, date] | None:
     monday = today - timedelta(days=today.weekday())
     first = today.replace(day=1)
     match words:
@@ -136,5 +136,5 @@ def _month(year: int, month: int) -> tuple[date, date]:
     return date(year, month, 1), date(year + month // 12, month % 12 + 1, 1)
 
 
-def _moment(day: date | None) -> datetime | None:
+def _midnight(day: date | None) -> datetime | None:
     return datetime(day.year, day.month, day.day, tzinfo=UTC) if day else None

@@ -7,30 +7,32 @@ counts only as a whole, or where the words around it say that a person is meant 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from llm_engineering.domain.chunks import Facets
+from llm_engineering.domain.chunks import Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.inference.understanding.dates import MONTH, find_dates
 
-SAME_NAME = 88.0  # rapidfuzz ratio of a whole name, of 100
-SAME_WORD = 80.0  # of one word of a name; "Labone" for "Labonne" is 92, "Marx" for "Mark" is 75
-NEAR = 80  # characters around a name that say whether a person is meant
-SHORTEST_MISSPELT = 5  # letters; shorter words are each other's typos
+T = TypeVar("T")
+
+MIN_NAME_SIMILARITY = 88.0  # rapidfuzz ratio of a whole name, of 100
+MIN_WORD_SIMILARITY = 80.0  # of one word of a name; "Labone" for "Labonne" is 92, "Marx" for "Mark" is 75
+CONTEXT = 80  # characters around a name that say whether a person is meant
+MIN_MISSPELT_LENGTH = 5  # letters; shorter words are each other's typos
 
 _WORDS = re.compile(r"[^\W\d_]+(?:[-.][^\W\d_]+)*")
-_ELSEWHERE = (  # the verb stands before the name: "was schreibt Ann", "que dit Ann"
+_VERBS_BEFORE_NAME = (  # the verb stands before the name: "was schreibt Ann", "que dit Ann"
     r"schreibt|schrieb|geschrieben|sagt|sagte|gesagt|meint|denkt|empfiehlt|erklärt|écrit|dit|pense|recommande|explique"
 )
 SAYING = (
     r"(?:say|write|think|recommend|suggest|explain|argue|claim|describe|mention|publish|believe|teach|advise|prefer|"
     r"compare|post|define|discuss)(?:e?s|e?d)?|said|wrote|written|thought|taught|published|discusses"
-    rf"|{_ELSEWHERE}"
+    rf"|{_VERBS_BEFORE_NAME}"
 )
-_AFTER_BY = (
+_AFTER_AUTHOR = (
     r"\s*(?:$|[?.,;:!)]|\b(?:about|on|in|since|before|after|from|and|or|that|which|between|during|regarding|last|this|"
     r"say|explain|mention|discuss|describe)\b)"
 )
@@ -44,7 +46,7 @@ _DETERMINER = (
     rf"the|my|his|her|their|your|our|these|those|all|any|of|{_NEWNESS}|published|social"
     r"|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?"
 )
-_WRITTEN = re.compile(
+_SPEAKS_OF_WRITING = re.compile(
     rf"\b(?:{SAYING}|articles?|posts?|essays?|repos?|repositor(?:y|ies)|code|anything|something|everything|stuff|shared|"
     r"what(?:['’]s|\s+is|\s+are|\s+was))\b",
     re.IGNORECASE,
@@ -54,37 +56,53 @@ _HOW_TO = re.compile(
 )
 
 
+FILTERS = {  # name -> the fields of Where it sets
+    "author": ("author_id",),
+    "kind": ("kind",),
+    "source": ("source",),
+    "date": ("published_from", "published_to"),
+}
 Span = tuple[int, int]
 
 
-class FoundFilters(NamedTuple):
-    """One filter: the fields of Where it sets, how to speak of it, and where in the question it was read."""
+class FoundFilter(NamedTuple):
+    """One of FILTERS: what it sets, how to speak of its value, and where in the question it was read."""
 
-    field: str  # author, kind, source or date
-    values: dict[str, object]
-    words: str
+    name: str
+    where: Where
+    value: str
     spans: tuple[Span, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}"
 
-def find_filters(question: str, facets: Facets, today: date) -> Iterator[FoundFilters]:
+
+def set_fields(where: Where) -> dict[str, object]:
+    """The fields that filter."""
+    return {field: value for field, value in where if value is not None}
+
+
+def find_filters(question: str, facets: Facets, today: date) -> Iterator[FoundFilter]:
     """Author, kind, source and date, in this order, at most one each."""
     dates = find_dates(question, today)
     undated = question[: dates.start] + " " * (dates.end - dates.start) + question[dates.end :] if dates else question
     if authors := find_authors(undated, facets.authors):
         names = ", ".join(facets.authors[one] for one in sorted(authors))
-        yield _filter("author", "author_id", sorted(authors), names, authors.values())
+        where = Where(author_id=_one_or_all(sorted(authors)))
+        yield FoundFilter("author", where, names, tuple(chain.from_iterable(authors.values())))
     if kinds := find_kinds(undated, facets.sources):
-        yield _filter("kind", "kind", list(kinds), " and ".join(kind.value for kind in kinds), kinds.values())
+        where = Where(kind=_one_or_all(list(kinds)))
+        yield FoundFilter("kind", where, " and ".join(kinds), tuple(chain.from_iterable(kinds.values())))
     if sources := find_sources(undated, facets):
-        yield _filter("source", "source", list(sources), ", ".join(sources), sources.values())
+        where = Where(source=_one_or_all(list(sources)))
+        yield FoundFilter("source", where, ", ".join(sources), tuple(chain.from_iterable(sources.values())))
     if dates:
-        values = {"published_from": dates.from_, "published_to": dates.to}
-        yield FoundFilters("date", values, f"date {dates.words}", ((dates.start, dates.end),))
+        where = Where(published_from=dates.from_, published_to=dates.to)
+        yield FoundFilter("date", where, dates.words, ((dates.start, dates.end),))
 
 
-def _filter(field: str, name: str, values: list, words: str, spans: Iterable[list[Span]]) -> FoundFilters:
-    value = values[0] if len(values) == 1 else tuple(values)
-    return FoundFilters(field, {name: value}, f"{field} {words}", tuple(chain.from_iterable(spans)))
+def _one_or_all(values: Sequence[T]) -> T | tuple[T, ...]:
+    return values[0] if len(values) == 1 else tuple(values)
 
 
 # --- authors ------------------------------------------------------------------------------------------------
@@ -101,67 +119,71 @@ def find_authors(question: str, authors: dict[str, str]) -> dict[str, list[Span]
             if _same_name([word for word, *_ in words[at : at + size]], _WORDS.findall(name)):
                 found.setdefault(author_id, []).append((words[at][1], words[at + size - 1][2]))
                 taken.update(range(at, at + size))
-    parts = _unambiguous(authors)
+    parts = _distinctive_words(authors)
     for at, (word, start, end) in enumerate(words):
-        if at in taken or not _person_meant(question, word, start, end):
+        if at in taken or not _names_a_person(question, word, start, end):
             continue
-        if author_id := _who(word, parts):
+        if author_id := _author_by_word(word, parts):
             found.setdefault(author_id, []).append((start, end))
     return found
 
 
 def closest_author(name: str, authors: dict[str, str]) -> str | None:
     """The one author who may be meant by a name that a language model read out of a question."""
-    said = _WORDS.findall(name)
-    exact = [one for one, known in authors.items() if _same_name(said, _WORDS.findall(known))]
+    words = _WORDS.findall(name)
+    exact = [one for one, known in authors.items() if _same_name(words, _WORDS.findall(known))]
     if len(exact) == 1:
         return exact[0]
-    return _who(said[-1], _unambiguous(authors)) if said and not exact else None
+    return _author_by_word(words[-1], _distinctive_words(authors)) if words and not exact else None
 
 
-def _same_name(said: list[str], known: list[str]) -> bool:
+def _same_name(words: list[str], known: list[str]) -> bool:
     from rapidfuzz import fuzz
 
-    if len(said) != len(known):
+    if len(words) != len(known):
         return False
-    pairs = [(_plain(a), _plain(b)) for a, b in zip(said, known, strict=True)]
+    pairs = [(_fold(a), _fold(b)) for a, b in zip(words, known, strict=True)]
     if all(a == b for a, b in pairs):
         return True
-    if not all(word[0].isupper() for word in said):
+    if not all(word[0].isupper() for word in words):
         return False
-    alike = all(a == b or (len(b) >= SHORTEST_MISSPELT - 1 and fuzz.ratio(a, b) >= SAME_WORD) for a, b in pairs)
-    return alike and fuzz.ratio(*(" ".join(side) for side in zip(*pairs, strict=True))) >= SAME_NAME
+    alike = all(
+        a == b or (len(b) >= MIN_MISSPELT_LENGTH - 1 and fuzz.ratio(a, b) >= MIN_WORD_SIMILARITY) for a, b in pairs
+    )
+    return alike and fuzz.ratio(*(" ".join(side) for side in zip(*pairs, strict=True))) >= MIN_NAME_SIMILARITY
 
 
-def _unambiguous(authors: dict[str, str]) -> dict[str, str]:
+def _distinctive_words(authors: dict[str, str]) -> dict[str, str]:
     """word of a name -> id, for words that only one author has; initials are left out."""
     owners: dict[str, set[str]] = {}
     for author_id, name in authors.items():
         for word in _WORDS.findall(name):
             if len(word) > 1:
-                owners.setdefault(_plain(word), set()).add(author_id)
+                owners.setdefault(_fold(word), set()).add(author_id)
     return {word: next(iter(ids)) for word, ids in owners.items() if len(ids) == 1}
 
 
-def _who(word: str, parts: dict[str, str]) -> str | None:
+def _author_by_word(word: str, parts: dict[str, str]) -> str | None:
     from rapidfuzz import fuzz
 
-    plain = _plain(word)
-    if plain in parts:
-        return parts[plain]
-    if len(plain) < SHORTEST_MISSPELT or not word[0].isupper():
+    folded = _fold(word)
+    if folded in parts:
+        return parts[folded]
+    if len(folded) < MIN_MISSPELT_LENGTH or not word[0].isupper():
         return None
     close = {
         author_id
         for known, author_id in parts.items()
-        if len(known) >= SHORTEST_MISSPELT and known[0] == plain[0] and fuzz.ratio(plain, known) >= SAME_WORD
+        if len(known) >= MIN_MISSPELT_LENGTH
+        and known[0] == folded[0]
+        and fuzz.ratio(folded, known) >= MIN_WORD_SIMILARITY
     }
     return close.pop() if len(close) == 1 else None
 
 
-def _person_meant(question: str, word: str, start: int, end: int) -> bool:
+def _names_a_person(question: str, word: str, start: int, end: int) -> bool:
     """The words around say that `word` is someone who writes."""
-    before, after = question[max(0, start - NEAR) : start], question[end : end + NEAR]
+    before, after = question[max(0, start - CONTEXT) : start], question[end : end + CONTEXT]
     if re.match(rf"{MONTH}$", word, re.IGNORECASE) and not re.match(r"['’]", after):
         return False
     saying = re.match(rf"\s+(?:(?:has|have|had|ever|also|once|really|first)\s+)*(?:{SAYING})\b", after, re.IGNORECASE)
@@ -170,20 +192,20 @@ def _person_meant(question: str, word: str, start: int, end: int) -> bool:
     )
     if saying and (word[0].isupper() or asked):
         return True
-    if word[0].isupper() and re.search(rf"\b(?:{_ELSEWHERE}|was\s+hat|wie\s+hat)\s+$", before, re.IGNORECASE):
+    if word[0].isupper() and re.search(rf"\b(?:{_VERBS_BEFORE_NAME}|was\s+hat|wie\s+hat)\s+$", before, re.IGNORECASE):
         return True
     if re.search(r"\baccording\s+to\s+(?:[^\W\d_]+\s+)?$", before, re.IGNORECASE):
         return True
     things = rf"(?:{SAYING}|articles?|posts?|repos?|repositor(?:y|ies)|code|anything|something)"
     by = re.search(rf"\b(?:by|{things}\s+(?:by|from|of))\s+(?:[^\W\d_]+\s+)?$", before, re.IGNORECASE)
-    if by and re.match(_AFTER_BY, after, re.IGNORECASE) and (word[0].isupper() or " by " in f" {by.group()}"):
+    if by and re.match(_AFTER_AUTHOR, after, re.IGNORECASE) and (word[0].isupper() or " by " in f" {by.group()}"):
         return True
     if re.match(r"['’](?:s\b)?", after) and word[0].isupper():
         return bool(before.strip()) or bool(re.match(r"['’]s?\s+\w", after))
     return False
 
 
-def _plain(word: str) -> str:
+def _fold(word: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c)).strip(".")
 
 
@@ -197,16 +219,16 @@ def find_kinds(question: str, sources: Iterable[str] = ()) -> dict[Kind, list[Sp
     """
     names = "|".join(map(_name_pattern, sources)) or "(?!)"
     nouns_of = _NOUNS | {Kind.REPOSITORY: rf"{_NOUNS[Kind.REPOSITORY]}|(?:{names})\s+code"}
-    if spans := _looked_in(r"blog\s+posts", question, names):
+    if spans := _scope_spans(r"blog\s+posts", question, names):
         return {Kind.ARTICLE: spans, Kind.POST: []}
-    found = {kind: spans for kind, nouns in nouns_of.items() if (spans := _looked_in(nouns, question, names))}
+    found = {kind: spans for kind, nouns in nouns_of.items() if (spans := _scope_spans(nouns, question, names))}
     in_code = r"\bin\s+(?:his|her|their|your|my|[^\W\d_]+(?:\s[^\W\d_]+)?['’]s?)\s+code\b"
     if Kind.REPOSITORY not in found and (match := re.search(in_code, question, re.IGNORECASE)):
         found[Kind.REPOSITORY] = [match.span()]
     return found
 
 
-def _looked_in(nouns: str, question: str, source_names: str) -> list[Span]:
+def _scope_spans(nouns: str, question: str, source_names: str) -> list[Span]:
     modifier = rf"(?:\s+(?:{_DETERMINER}|{source_names}))"
     places = (
         rf"\b(?:in|from|across|among|search|through|only){modifier}{{1,4}}\s+(?:{nouns})\b",
@@ -228,7 +250,7 @@ def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
         named = rf"{place}(?!\s+(?:actions?|copilot|pages|api|app|token)\b)"
         for match in re.finditer(named, question, re.IGNORECASE):
             before = question[: match.start()]
-            if _WRITTEN.search(before) and not _HOW_TO.search(before):
+            if _SPEAKS_OF_WRITING.search(before) and not _HOW_TO.search(before):
                 found.setdefault(source, []).append(match.span())
         things = rf"\b{name}\s+(?:articles|posts|repos|repositories)\b"
         if (match := re.search(things, question, re.IGNORECASE)) and not _HOW_TO.search(question):

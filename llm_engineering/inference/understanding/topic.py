@@ -12,19 +12,21 @@ from collections.abc import Iterable
 from llm_engineering.domain.prose import content_words
 from llm_engineering.inference.understanding.query_filters import SAYING, Span
 
-HOLE = "\ufffc"  # stands where a filter stood
+FILTER_PLACEHOLDER = "\ufffc"  # stands where a filter stood
 
-_ASKING = (
+_REQUEST_VERB = (
     r"(?:(?:can|could|would|will)\s+you|do\s+you\s+know|i\s+(?:would\s+like|want|need)|i['’]d\s+like"
     r"|i(?:['’]m|\s+am)\s+(?:wondering|curious|interested))"
 )
-_TELLING = r"(?:(?:tell|show|teach|give)\s+(?:me|us)|to\s+(?:know|learn|understand|hear)|explain|describe|summari[sz]e)"
-_POLITE = re.compile(
-    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_ASKING}\s+(?:please\s+)?(?:{_TELLING}\b)?|{_TELLING}\b)"
+_REPLY_VERB = (
+    r"(?:(?:tell|show|teach|give)\s+(?:me|us)|to\s+(?:know|learn|understand|hear)|explain|describe|summari[sz]e)"
+)
+_REQUEST = re.compile(
+    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_REQUEST_VERB}\s+(?:please\s+)?(?:{_REPLY_VERB}\b)?|{_REPLY_VERB}\b)"
     r"(?:\s+(?:more|something|everything|anything|a\s+bit))?(?:\s+(?:about|on|whether|if)\b)?\s+(?=\w)",
     re.IGNORECASE,
 )
-_OPENING = re.compile(  # words without a subject of their own; "how" and "why" stay, since they say what is asked
+_OPENING = re.compile(  # words without a topic of their own; "how" and "why" stay, since they say what is asked
     rf"(?:what|which|whose|is|are|was|were|be|been|do|does|did|has|have|had|would|there|any|anything|something|everything|"
     rf"stuff|ever|also|actually|really|exactly|the|a|an|all|his|her|their|i|you|we|me|show|find|list|give|tell|search|"
     rf"summari[sz]e|and|or|of|about|on|in|from|by|to|for|with|that|regarding|concerning|according|"
@@ -34,35 +36,36 @@ _OPENING = re.compile(  # words without a subject of their own; "how" and "why" 
     rf"que|qu|quoi|quel(?:le)?s?|est|ce|sur|propos|de|du|des|le|la|les|articles?)",
     re.IGNORECASE,
 )
-_BEFORE_HOLE = re.compile(
+_BEFORE_FILTER = re.compile(
     r"\b(?:(?:written|published|posted|said|shared)\s+)?(?:by|from|of|in|on|at|since|von|de|du|according\s+to|laut|selon)\s*$",
     re.IGNORECASE,
 )
-_AFTER_HOLE = re.compile(r"^['’](?:s\b)?", re.IGNORECASE)
-_ASKED_OF_THEM = re.compile(
-    rf"\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{HOLE}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?", re.IGNORECASE
+_AFTER_FILTER = re.compile(r"^['’](?:s\b)?", re.IGNORECASE)
+_VERB_AROUND_FILTER = re.compile(
+    rf"\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{FILTER_PLACEHOLDER}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?",
+    re.IGNORECASE,
 )
 _TRAILING = re.compile(r"(?:[\s,]+(?:geschrieben|gesagt|what|and))+(?=\W*$)", re.IGNORECASE)
-_WORD = re.compile(rf"[\w'’-]+|{HOLE}")
+_WORD = re.compile(rf"[\w'’-]+|{FILTER_PLACEHOLDER}")
 
 
 def topic(question: str, spans: Iterable[Span] = ()) -> str:
     """`spans` are the places of the filters that hold. "" when nothing is left to search for."""
-    text, holes = _with_holes(question, spans)
-    if holes:
-        text = _ASKED_OF_THEM.sub("", text[_end_of_opening(text) :])
-        rest = _TRAILING.sub("", text.replace(HOLE, " "))
-    elif polite := _POLITE.match(text):
-        rest = text[polite.end() :]
+    text, filters = _mask_filters(question, spans)
+    if filters:
+        text = _VERB_AROUND_FILTER.sub("", text[_end_of_opening(text) :])
+        rest = _TRAILING.sub("", text.replace(FILTER_PLACEHOLDER, " "))
+    elif request := _REQUEST.match(text):
+        rest = text[request.end() :]
     else:
         return text
     rest = re.sub(r"\s+(?=[?!.,;:])", "", " ".join(rest.split())).strip(" ,;:–-")
     return rest if any(content_words(rest)) else ""
 
 
-def _with_holes(question: str, spans: Iterable[Span]) -> tuple[str, int]:
-    """Each filter with its preposition becomes one HOLE; filters that overlap or touch become one."""
-    text, count = question.replace(HOLE, " "), 0
+def _mask_filters(question: str, spans: Iterable[Span]) -> tuple[str, int]:
+    """Each filter with its preposition becomes one FILTER_PLACEHOLDER; filters that overlap or touch become one."""
+    text, count = question.replace(FILTER_PLACEHOLDER, " "), 0
     merged: list[list[int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -70,22 +73,22 @@ def _with_holes(question: str, spans: Iterable[Span]) -> tuple[str, int]:
         else:
             merged.append([start, end])
     for start, end in reversed(merged):
-        before, after = text[:start], _AFTER_HOLE.sub("", text[end:])
-        if preposition := _BEFORE_HOLE.search(before):
+        before, after = text[:start], _AFTER_FILTER.sub("", text[end:])
+        if preposition := _BEFORE_FILTER.search(before):
             before = before[: preposition.start()]
-        text, count = f"{before} {HOLE} {after}", count + 1
+        text, count = f"{before} {FILTER_PLACEHOLDER} {after}", count + 1
     return text, count
 
 
 def _end_of_opening(text: str) -> int:
     """Where the leading words end that say nothing of the subject, when a filter is among them; else 0."""
-    at, hole = 0, False
+    at, filter_seen = 0, False
     for word in _WORD.finditer(text):
-        if hole and "," in text[at : word.start()]:
+        if filter_seen and "," in text[at : word.start()]:
             break
-        if word.group() == HOLE:
-            hole = True
+        if word.group() == FILTER_PLACEHOLDER:
+            filter_seen = True
         elif not _OPENING.fullmatch(word.group()):
             break
         at = word.end()
-    return at if hole else 0
+    return at if filter_seen else 0

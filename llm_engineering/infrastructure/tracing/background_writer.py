@@ -1,4 +1,8 @@
-"""A bounded queue with one thread behind it: who puts never waits, and who leaves waits only so long."""
+"""A bounded queue with one thread behind it: who puts never waits, and who leaves waits only so long.
+
+Ours and not OpenTelemetry's batch processor: that drops what its exporter fails to send, and with a server that hangs
+holds the process for 30 s and drops it too; here it goes into files (`test_a_process_ends_whatever_opik_does…`).
+"""
 
 import atexit
 import queue
@@ -10,26 +14,28 @@ from itertools import islice
 
 from loguru import logger
 
+from llm_engineering.infrastructure.tracing.record import TraceRecord
+
 BATCH = 100
 STOP = object()
 
 
 class BackgroundWriter:
     """`write` gets lists of records, in order, in a thread of its own. What it raises over, and what it has not done
-    when the outbox is closed, goes to `otherwise`; both must be quick to fail or to bear being left behind.
+    when the writer is closed, goes to `fallback`; both must be quick to fail or to bear being left behind.
 
     `dropped` counts what was lost: the queue was full, or neither took it.
     """
 
     def __init__(
         self,
-        write: Callable[[list[dict]], None],
+        write: Callable[[list[TraceRecord]], None],
         *,
-        otherwise: Callable[[list[dict]], None] | None = None,
+        fallback: Callable[[list[TraceRecord]], None] | None = None,
         size: int = 1000,
     ) -> None:
-        self._write, self._otherwise = write, otherwise
-        self._writing: list[dict] = []
+        self._write, self._fallback = write, fallback
+        self._writing: list[TraceRecord] = []
         self._queue: queue.Queue = queue.Queue(size)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -37,7 +43,7 @@ class BackgroundWriter:
         self._warned: set[str] = set()
         self.dropped = 0
 
-    def put(self, record: dict) -> None:
+    def put(self, record: TraceRecord) -> None:
         self._start()
         try:
             if self._closed:
@@ -95,7 +101,7 @@ class BackgroundWriter:
             if STOP in taken:
                 return
 
-    def _deliver(self, records: list[dict]) -> None:
+    def _deliver(self, records: list[TraceRecord]) -> None:
         with self._lock:
             self._writing = records
         try:
@@ -104,7 +110,7 @@ class BackgroundWriter:
         except Exception as error:  # tracing must outlive a full disk and a bug of its own; both are told and counted
             self._rescue(self._claim(), f"{type(error).__name__}: {error}")
 
-    def _claim(self) -> list[dict]:
+    def _claim(self) -> list[TraceRecord]:
         """What is being written; whoever gets it first decides what becomes of it."""
         with self._lock:
             claimed, self._writing = self._writing, []
@@ -116,12 +122,12 @@ class BackgroundWriter:
             while True:
                 yield self._queue.get_nowait()
 
-    def _rescue(self, records: list[dict], why: str) -> None:
+    def _rescue(self, records: list[TraceRecord], why: str) -> None:
         if not records:
             return
         try:
-            if self._otherwise:
-                self._otherwise(records)
+            if self._fallback:
+                self._fallback(records)
                 return
         except Exception as error:  # as above
             why = f"{type(error).__name__}: {error}"
@@ -130,6 +136,7 @@ class BackgroundWriter:
     def _lose(self, count: int, why: str) -> None:
         with self._lock:
             self.dropped += count
-            told, _ = why in self._warned, self._warned.add(why)
-        if not told:
+            known = why in self._warned
+            self._warned.add(why)
+        if not known:
             logger.warning("traces are being lost ({}); answering goes on", why)

@@ -2,13 +2,16 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from loguru import logger
 
 from llm_engineering.infrastructure.tracing.redact import redact
+
+TraceRecord = dict[str, Any]  # see `Record`; read back it is JSON that others may have written, so nothing is sure
 
 
 def new_id() -> str:
@@ -27,16 +30,17 @@ class Record:
     start_ms, ms, facts and, where it failed, error.
     """
 
-    def __init__(self, name: str, facts: dict[str, object], *, send: Callable[[dict], None]) -> None:
+    def __init__(self, name: str, facts: dict[str, object], *, send: Callable[[TraceRecord], None]) -> None:
         self.id = new_id()
         self._at, self._began = datetime.now(UTC), time.perf_counter()
         self._name, self._input, self._send = name, facts, send
-        self._stages: list[dict] = []
+        self._stages: list[dict[str, object]] = []
         self._finished = False
 
     @contextmanager
-    def stage(self, name: str, **facts: object) -> Iterator[dict[str, object]]:
-        began, error = time.perf_counter(), None
+    def stage(self, name: str, **facts: object) -> Generator[dict[str, object]]:
+        began = time.perf_counter()
+        error: str | BaseException | None = None
         try:
             yield facts
         except GeneratorExit:
@@ -47,7 +51,7 @@ class Record:
             raise
         finally:
             stage = {"name": name, "start_ms": _ms(began - self._began), "ms": _ms(time.perf_counter() - began)}
-            self._stages.append({**stage, "facts": dict(facts), **({"error": error} if error else {})})
+            self._stages.append({**stage, "facts": dict(facts), **({} if error is None else {"error": error})})
 
     def finish(self, **facts: object) -> None:
         """The first call counts."""

@@ -2,14 +2,17 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
 from functools import lru_cache
 from pathlib import PurePath
+from typing import Any, overload
 
 from pydantic import BaseModel, SecretBytes, SecretStr
+
+from llm_engineering.domain.text import storable
 
 SECRET = "[secret]"
 TEXT = 20_000  # characters of one text
@@ -54,6 +57,12 @@ _SECRET_TEXTS = tuple(
 _SECRET_MARKS = tuple((mark, pattern) for marks, pattern in _SECRET_TEXTS for mark in marks)
 
 
+@overload
+def redact(value: str, *, room: int = RECORD) -> str: ...
+@overload
+def redact(value: Mapping[Any, object], *, room: int = RECORD) -> dict[str, Any]: ...
+@overload
+def redact(value: Sequence[object], *, room: int = RECORD) -> list[Any]: ...
 def redact(value: object, *, room: int = RECORD) -> object:
     """The same as JSON data. Never raises for data; what is no data is named by its type only."""
     return _Redaction(room).value(value, 0)
@@ -95,8 +104,8 @@ class _Redaction:
         if isinstance(value, list | tuple | set | frozenset):
             kept = [self.value(one, depth + 1) for one in _first(value)]
             return kept if len(value) <= ITEMS else [*kept, f"[{len(value) - ITEMS} more left out]"]
-        if callable(getattr(value, "item", None)) and not getattr(value, "shape", None):
-            return self.value(value.item(), depth + 1)  # numpy's numbers
+        if callable(item := getattr(value, "item", None)) and not getattr(value, "shape", None):
+            return self.value(item(), depth + 1)  # numpy's numbers
         return f"[{type(value).__name__}]"
 
     def text(self, text: str) -> str:
@@ -105,12 +114,7 @@ class _Redaction:
         if len(text) > limit:
             kept = f"{kept[:limit]}… [{len(text) - limit} characters left out]"
         self._room -= len(kept)
-        return _whole(kept)
-
-
-def _whole(text: str) -> str:
-    """Without lone surrogates, which no file can hold."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+        return storable(kept)
 
 
 def _without_secrets(text: str) -> str:
@@ -127,7 +131,7 @@ def _without_secrets(text: str) -> str:
 def _name(name: object) -> tuple[str, bool]:
     """A key as it is written, and whether it names a secret."""
     text = str(name)[:BRIEF]
-    return _whole(_without_secrets(text)), bool(_SECRET_NAME.search(text))
+    return storable(_without_secrets(text)), bool(_SECRET_NAME.search(text))
 
 
 def _named(value: object) -> Mapping | None:
@@ -136,8 +140,8 @@ def _named(value: object) -> Mapping | None:
             return value
         case BaseModel():
             return dict(value)
-        case tuple() if hasattr(value, "_asdict"):
-            return value._asdict()
+    if isinstance(value, tuple) and callable(as_dict := getattr(value, "_asdict", None)):
+        return as_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in fields(value)}
     return None

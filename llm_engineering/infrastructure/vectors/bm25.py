@@ -11,18 +11,18 @@ length is fixed: were it measured, one new document would change the weights of 
 
 import re
 from collections import Counter
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
 from llm_engineering.domain.chunks import Chunk
+from llm_engineering.domain.prose import CJK, stem
 
 K1 = 1.2
 B = 0.75
 AVERAGE_WORDS = 180  # measured: 186 in 1,114 passages of 1,000 characters of web articles; a full passage is about that
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without spaces: one token per character
-_TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+_TOKEN = re.compile(rf"[{CJK}]|[^\W{CJK}]+")  # an index holds what these give: it must be rebuilt when they change
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")  # of HTTPServer_v2: HTTP, Server, v, 2
 
 
@@ -67,11 +67,4 @@ def _indices(token: str) -> tuple[int, ...]:
     """Of its English stem in lower case; of `parse_url` and `parseUrl` also those of `pars` and `url`."""
     parts = _PART.findall(token)
     forms = [token, *parts] if len(parts) > 1 else [token]
-    return tuple(index_of(_stemmer().stem_word(form.lower())) for form in forms)
-
-
-@cache
-def _stemmer():
-    from py_rust_stemmers import SnowballStemmer
-
-    return SnowballStemmer("english")
+    return tuple(index_of(stem(form.lower())) for form in forms)

@@ -6,18 +6,20 @@ ROOT/000007/    a version: manifest.json and shard/; one above CURRENT is not pu
 """
 
 import errno
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from llm_engineering.domain.noun import Noun
+from llm_engineering.domain.ports import IndexInfo
+from llm_engineering.infrastructure.files import sync_folder, write_whole
 from llm_engineering.infrastructure.vectors.points import REBUILD
 
 
@@ -29,6 +31,13 @@ class Manifest(Noun):
     token: str | None = None
     chunks: int = 0
     base: str | None = None  # the version it was copied from; None: it was begun empty
+
+    def info(self, version: str) -> IndexInfo:
+        return IndexInfo(spec=self.spec, token=self.token, chunks=self.chunks, version=version)
+
+
+def engine_folder(root: Path, version: str) -> Path:
+    return root / version / "shard"
 
 
 def current(root: Path) -> str | None:
@@ -47,7 +56,7 @@ def current(root: Path) -> str | None:
 
 
 def current_moved(root: Path, name: str) -> bool:
-    """Whether another version has been published since, so that the trouble with `name` does not matter."""
+    """Whether another version has been published since, so that what is wrong with `name` does not matter."""
     try:
         return (root / "CURRENT").read_text(encoding="ascii", errors="replace").strip() != name
     except OSError:
@@ -76,39 +85,18 @@ def read_manifest(version: Path) -> Manifest:
 
 
 def write_manifest(version: Path, manifest: Manifest) -> None:
-    _replace(version / "manifest.json", manifest.model_dump_json(indent=1))
+    with disk_error(version):
+        write_whole(version / "manifest.json", manifest.model_dump_json(indent=1), mode=0o644)
 
 
-def point_current_to(root: Path, name: str) -> None:
-    sync_tree(root / name)
-    _replace(root / "CURRENT", name)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Readers see the old content or the new, also after a power cut."""
-    fresh = path.with_name(f".{path.name}.new")
-    with disk_error(path.parent):
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_tree(folder: Path) -> None:
-    """Everything in `folder` survives a power cut."""
-    with disk_error(folder):
-        for path in (*folder.rglob("*"), folder, folder.parent):
-            _sync(path)
+def publish(root: Path, version: str, manifest: Manifest) -> IndexInfo:
+    """Make it what readers open next, once all of it is on the disk."""
+    write_manifest(root / version, manifest)
+    with disk_error(root):
+        for path in (*(root / version).rglob("*"), root / version, root):
+            sync_folder(path)
+        write_whole(root / "CURRENT", version, mode=0o644)
+    return manifest.info(version)
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -146,6 +134,16 @@ def stored_bytes(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
+def check_space(root: Path, needed: int, spare: int) -> None:
+    """Raises StoreUnavailable; all that was written before stays."""
+    free = shutil.disk_usage(root).free
+    if free < needed + spare:
+        raise StoreUnavailable(
+            f"the disk of {root} is full: {free / 1e6:.0f} MB are free, {(needed + spare) / 1e6:.0f} MB are needed; "
+            "free some space and run again. What was published before is untouched"
+        )
+
+
 def remove(version: Path) -> None:
     """The manifest first: a folder half removed must not look like a version."""
     (version / "manifest.json").unlink(missing_ok=True)
@@ -153,7 +151,7 @@ def remove(version: Path) -> None:
 
 
 @contextmanager
-def disk_error(folder: Path) -> Iterator[None]:
+def disk_error(folder: Path) -> Generator[None]:
     """A full or read-only disk becomes StoreUnavailable; what is published stays as it was."""
     try:
         yield
@@ -166,22 +164,21 @@ def disk_error(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def lock(root: Path) -> Iterator[None]:
+def lock(root: Path) -> Generator[None]:
     """Raises StoreLocked while another writer, of this or another process, holds it. A dead process holds nothing."""
+    path = root / ".lock"
+    holder = FileLock(path, timeout=0)
     with disk_error(root):
         root.mkdir(parents=True, exist_ok=True)
-        fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder.acquire()
+        except Timeout:
+            owner = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
             raise StoreLocked(
                 f"{root} is being written by process {owner}; wait for it to end, or stop it, and run again"
             ) from None
-        with disk_error(root):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        path.write_text(f"{os.getpid()}\n", encoding="ascii")
+    try:
         yield
     finally:
-        os.close(fd)
+        holder.release()

@@ -2,12 +2,17 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from itertools import islice
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from loguru import logger
 
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
+from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import EmbeddingMismatch
 from llm_engineering.domain.ports import IndexInfo
 
@@ -21,9 +26,30 @@ RRF_K = 60  # Cormack et al., "Reciprocal Rank Fusion", SIGIR 2009
 PREFETCH = 50  # candidates of each kind before they are fused, at least
 SPARE = 16  # asked for beyond the limit, so that equal scores at the edge do not depend on the engine
 
+DOCUMENTS_TOGETHER = 500  # looked up in one request
 MOST_VALUES = 100_000  # authors, kinds, sources: more than this are not listed
 
 REBUILD = "run `poe run-features --rebuild`"
+
+T = TypeVar("T")
+
+
+class ScoredPoint(Protocol):
+    """An engine's, whichever it is."""
+
+    @property
+    def id(self) -> Any: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def payload(self) -> dict[str, Any] | None: ...
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """As itertools.batched, which Python 3.11 lacks."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 class Point(NamedTuple):
@@ -55,9 +81,9 @@ def plan_replace(
     fresh = {embedded.chunk.id: embedded for embedded in new}
     old = {chunk.id: chunk for chunk in kept if chunk.id not in fresh}
     chunks = [embedded.chunk for embedded in fresh.values()] + list(old.values())
-    asked, present = set(document_ids), {i for ids in stored.values() for i in ids}
+    replaced, present = set(document_ids), {i for ids in stored.values() for i in ids}
     for chunk in chunks:
-        if chunk.document_id not in asked:
+        if chunk.document_id not in replaced:
             raise ValueError(f"chunk {chunk.id} is of document {chunk.document_id}, which is not being replaced")
     if missing := [i for i in old if i not in present]:
         raise ValueError(f"kept chunks that are not stored: {', '.join(missing[:3])}")
@@ -71,7 +97,7 @@ def plan_replace(
 
 def _numbers(embedded: EmbeddedChunk, size: int) -> list[float]:
     vector = embedded.vector
-    numbers = vector.tolist() if hasattr(vector, "tolist") else [float(x) for x in vector]
+    numbers = [float(x) for x in vector] if isinstance(vector, Sequence) else vector.tolist()
     if len(numbers) != size:
         raise ValueError(f"chunk {embedded.chunk.id}: a vector of {len(numbers)} numbers, the index holds {size}")
     if not all(map(isfinite, numbers)):
@@ -87,8 +113,8 @@ def _payload(chunk: Chunk, siblings: Mapping[str, int]) -> dict[str, Any]:
     return fields | {SIBLINGS: siblings[chunk.document_id]}
 
 
-def to_chunk(point_id: object, payload: Mapping[str, Any]) -> Chunk:
-    fields = {key: value for key, value in payload.items() if key != SIBLINGS}
+def to_chunk(point_id: object, payload: Mapping[str, Any] | None) -> Chunk:
+    fields = {key: value for key, value in (payload or {}).items() if key != SIBLINGS}
     return Chunk.model_validate({"id": str(point_id), **fields})
 
 
@@ -107,6 +133,14 @@ def whole_hashes(payloads: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return whole
 
 
+def ids_by_document(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, set[str]]:
+    """document id -> ids of its chunks, from (point id, payload)."""
+    stored: dict[str, set[str]] = {}
+    for point_id, payload in rows:
+        stored.setdefault(payload["document_id"], set()).add(point_id)
+    return stored
+
+
 def any_of(where: Where | None) -> dict[str, list[str]]:
     """The fields that must equal one of these values."""
     given = {field: getattr(where, field) for field in FILTERS} if where else {}
@@ -122,13 +156,13 @@ def between(where: Where | None) -> tuple[datetime | None, datetime | None]:
     return (where.published_from, where.published_to) if where else (None, None)
 
 
-def best_scores(found: Iterable[Any], limit: int) -> list[tuple[Any, float]]:
+def best_scores(found: Iterable[ScoredPoint], limit: int) -> list[tuple[Any, float]]:
     """(id, score) of the engine's scored points, best first. Equal scores are ordered by id, so that the answer never
     depends on which engine gave it."""
     return sorted(((point.id, point.score) for point in found), key=lambda one: (-one[1], one[0]))[:limit]
 
 
-def hits(found: Sequence[Any], chunks: dict[Any, Chunk], limit: int) -> list[Hit]:
+def hits(found: Sequence[ScoredPoint], chunks: dict[Any, Chunk], limit: int) -> list[Hit]:
     """The engine's scored points, which hold their payloads. `chunks` remembers those already read, and is added to."""
     payloads = {point.id: point.payload for point in found}
     best = best_scores(found, limit)
@@ -141,12 +175,12 @@ def hits(found: Sequence[Any], chunks: dict[Any, Chunk], limit: int) -> list[Hit
 def facets(
     counts: Callable[[str], dict[str, int]],
     name_of: Callable[[str], str],
-    date: Callable[[bool], str | None],
+    date: Callable[[bool], datetime | None],
 ) -> Facets:
     """`counts(field)` gives value -> chunks, `name_of(author_id)` a name, `date(latest)` the first or last one."""
     return Facets(
         authors={author_id: name_of(author_id) for author_id in sorted(counts("author_id"))},
-        kinds=dict(sorted(counts("kind").items())),
+        kinds={Kind(kind): chunks for kind, chunks in sorted(counts("kind").items())},
         sources=dict(sorted(counts("source").items())),
         published_from=date(False),
         published_to=date(True),
@@ -173,21 +207,36 @@ def one_search(vector: Sequence[float] | None, text: str | None) -> Search:
     return Search(vector=None if vector is None else tuple(float(x) for x in vector), text=text)
 
 
-def check_spec(asked: IndexSpec | None, published: IndexInfo | None, place: str) -> None:
-    """Raises EmbeddingMismatch that names both."""
-    if asked is None or (published is not None and published.spec == asked):
+def check_readable(wanted: IndexSpec | None, published: IndexInfo | None, place: str) -> None:
+    """Raises EmbeddingMismatch that names both, unless what is published may be asked with `wanted`.
+
+    An index that was built before revisions were recorded is read, and the log says once that it wants a rebuild."""
+    if wanted is None:
         return
     if published is None:
         raise EmbeddingMismatch(f"{place}: nothing is indexed yet; run `poe run-features`")
-    raise EmbeddingMismatch(
-        f"{place} was built with {describe(published.spec)}, and you ask with {describe(asked)}; "
-        f"use the same embedder and chunking, or {REBUILD}"
-    )
+    if not wanted.can_read(published.spec):
+        raise EmbeddingMismatch(
+            f"{place} was built with {published.spec}, and you ask with {wanted}; "
+            f"use the same embedder and chunking, or {REBUILD}"
+        )
+    if published.spec.embedding.revision is None and wanted.embedding.revision is not None:
+        _warn_of_unknown_revision(place)
 
 
-def describe(spec: IndexSpec) -> str:
-    embedding, chunking = spec.embedding, spec.chunking
-    return (
-        f"embedder {embedding.model_id} ({embedding.size} numbers, {embedding.max_tokens} tokens), "
-        f"chunks of {chunking.max_tokens or embedding.max_tokens} tokens in windows of {chunking.window} characters"
-    )
+def check_writable(wanted: IndexSpec, published: IndexInfo, place: str) -> None:
+    """As `check_readable`, but vectors of a known revision are never mixed with those of an unknown one."""
+    check_readable(wanted, published, place)
+    if wanted != published.spec:
+        raise EmbeddingMismatch(f"{place}: {UNKNOWN_REVISION}; {REBUILD} once. What is published still answers")
+
+
+UNKNOWN_REVISION = (
+    "the index was built before the revision of its embedder was recorded, so nobody can tell whether its vectors are "
+    "still those of the model that is there now"
+)
+
+
+@cache  # once for each place
+def _warn_of_unknown_revision(place: str) -> None:
+    logger.warning("{}: {}; {}", place, UNKNOWN_REVISION, REBUILD)

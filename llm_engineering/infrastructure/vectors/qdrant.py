@@ -10,9 +10,9 @@ The name without its version is `IndexSpec.name`. An incremental run writes into
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
 from llm_engineering.domain.errors import StoreUnavailable
@@ -20,6 +20,9 @@ from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import points
 from llm_engineering.infrastructure.vectors.qdrant_server import Server, connect
 from llm_engineering.infrastructure.vectors.server_lock import ServerLock
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 __all__ = ["QdrantReader", "QdrantVectorStore", "QdrantWriter", "connect"]
 
@@ -29,28 +32,44 @@ T = TypeVar("T")
 class QdrantVectorStore:
     """`prefix` keeps several platforms apart on one server."""
 
-    def __init__(self, client: Any, *, prefix: str = "") -> None:
+    def __init__(self, client: "QdrantClient", *, prefix: str = "") -> None:
         self._server = Server(client, prefix)
 
     def reader(self, spec: IndexSpec | None = None) -> "QdrantReader":
         return QdrantReader(self._server, spec)
 
     @contextmanager
-    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> Iterator["QdrantWriter"]:
+    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> Generator["QdrantWriter"]:
         with self._locked() as lock:
             yield QdrantWriter(self._server, spec, lock=lock, rebuild=rebuild)
 
     def erase(self, author_id: str) -> int:
+        """Deletes the author everywhere, then copies what is published into a new version and drops every other one: a
+        server keeps deleted points in its files until it happens to rewrite them, but no file of a dropped version."""
         only = Where(author_id=author_id)
-        with self._locked():
-            gone: set[str] = set()
+        with self._locked() as lock:
+            erased: set[str] = set()
             for collection in self._server.versions():
-                gone |= {point_id for point_id, _ in self._server.scroll(collection, only, [])}
+                erased |= {point_id for point_id, _ in self._server.scroll(collection, only, [])}
                 self._server.delete_where(collection, only)
-            return len(gone)
+            live = self._server.published()
+            published = self._publish_copy(live, lock) if live else None
+            for collection in self._server.versions():
+                if collection != published:
+                    self._server.drop(collection)
+            return len(erased)
+
+    def _publish_copy(self, live: str, lock: ServerLock) -> str:
+        info = self._server.info(live)
+        fresh = self._server.create_version(info.spec)
+        for _ in self._server.copy(live, fresh):
+            lock.refresh()
+        self._server.set_meta(fresh, info.spec, info.token)
+        self._server.move_alias(live, fresh)
+        return fresh
 
     @contextmanager
-    def _locked(self) -> Iterator[ServerLock]:
+    def _locked(self) -> Generator[ServerLock]:
         lock = ServerLock(self._server, owner=f"{socket.gethostname()}:{os.getpid()}")
         lock.take()
         try:
@@ -67,7 +86,7 @@ class QdrantReader:
         self._facets: tuple[tuple[str, str | None], Facets] | None = None
 
     def info(self) -> IndexInfo | None:
-        return self._asked(self._server.published, self._server.info, None)
+        return self._of_published(self._server.published, self._server.info, None)
 
     def search(
         self, *, vector: Sequence[float] | None = None, text: str | None = None, where: Where | None = None, limit: int
@@ -77,23 +96,23 @@ class QdrantReader:
     def search_many(self, searches: Sequence[Search], *, where: Where | None = None, limit: int) -> list[list[Hit]]:
         points.check_searches(searches, limit)
 
-        def ask(collection: str) -> list[list[Hit]]:
+        def search(collection: str) -> list[list[Hit]]:
             if any(search.vector is not None for search in searches):
                 points.check_vector_sizes(searches, self._spec or self._server.info(collection).spec)
             return self._server.search(collection, searches, where, limit)
 
-        return self._asked(self._follow, ask, [[] for _ in searches])
+        return self._of_published(self._follow, search, [[] for _ in searches])
 
     def facets(self) -> Facets:
         """Asked again when another version is published, or the published one was brought up to date."""
 
-        def ask(collection: str) -> Facets:
+        def remembered(collection: str) -> Facets:
             state, known = (collection, self._server.meta(collection)["token"]), self._facets
             if known is None or known[0] != state:
                 self._facets = known = (state, self._server.facets(collection))
             return known[1]
 
-        return self._asked(self._follow, ask, Facets())
+        return self._of_published(self._follow, remembered, Facets())
 
     def sample(self, where: Where | None = None) -> Iterator[Chunk]:
         """Raises StoreUnavailable when the version is replaced by another one meanwhile."""
@@ -101,26 +120,26 @@ class QdrantReader:
             yield from self._server.chunks(collection, where)
 
     def count(self, where: Where | None = None) -> int:
-        return self._asked(self._follow, lambda collection: self._server.count(collection, where), 0)
+        return self._of_published(self._follow, lambda collection: self._server.count(collection, where), 0)
 
     def close(self) -> None:
         """The connection is the store's."""
 
-    def _asked(self, published: Callable[[], str | None], ask: Callable[[str], T], nothing: T) -> T:
-        """`ask` of the published version; once more of the next one when that was replaced, and dropped, meanwhile."""
+    def _of_published(self, published: Callable[[], str | None], read: Callable[[str], T], nothing: T) -> T:
+        """`read` of the published version; once more of the next one when that was replaced, and dropped, meanwhile."""
         while (collection := published()) is not None:
             try:
-                return ask(collection)
+                return read(collection)
             except StoreUnavailable:
                 if self._server.published() == collection:
                     raise
         return nothing
 
     def _follow(self) -> str | None:
-        """The published version; None when there is none and no spec was asked for. Raises EmbeddingMismatch."""
+        """The published version; None when there is none and no spec was wanted. Raises EmbeddingMismatch."""
         published = self._server.published()
         if self._spec and (published is None or not self._server.is_of(published, self._spec)):
-            points.check_spec(self._spec, self.info(), self._server.address)
+            points.check_readable(self._spec, self.info(), self._server.address)
             return self._server.published()  # the right one was published between the two looks
         return published
 
@@ -133,7 +152,7 @@ class QdrantWriter:
         self._published = server.published()
         if self._published and not rebuild:
             info = server.info(self._published)
-            points.check_spec(spec, info, server.address)
+            points.check_writable(spec, info, server.address)
             self._collection, self.token = self._published, info.token
         else:
             self._collection = self._resume() or self._begin()
@@ -148,9 +167,7 @@ class QdrantWriter:
         return next((version for version in reversed(begun) if self._server.has_meta(version)), None)
 
     def _begin(self) -> str:
-        numbers = [int(version.rpartition("--")[2]) for version in self._server.versions()]
-        collection = f"{self._server.prefix}{self._spec.name}--{max(numbers, default=0) + 1:06d}"
-        self._server.create(collection, self._spec.embedding.size)
+        collection = self._server.create_version(self._spec)
         self._server.set_meta(collection, self._spec, None)
         return collection
 
@@ -158,19 +175,15 @@ class QdrantWriter:
         return points.whole_hashes(payload for _, payload in self._scroll(document_ids, points.HASH_FIELDS))
 
     def chunk_ids(self, document_ids: Sequence[str]) -> dict[str, set[str]]:
-        stored: dict[str, set[str]] = {}
-        for point_id, payload in self._scroll(document_ids, ["document_id"]):
-            stored.setdefault(payload["document_id"], set()).add(point_id)
-        return stored
+        return points.ids_by_document(self._scroll(document_ids, ["document_id"]))
 
     def document_ids(self) -> set[str]:
         rows = self._server.scroll(self._collection, None, ["document_id"])
         return {payload["document_id"] for _, payload in rows}
 
     def _scroll(self, document_ids: Sequence[str], fields: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for at in range(0, len(document_ids), 500):
-            only = Where(document_id=tuple(document_ids[at : at + 500]))
-            yield from self._server.scroll(self._collection, only, fields)
+        for some in points.batched(document_ids, points.DOCUMENTS_TOGETHER):
+            yield from self._server.scroll(self._collection, Where(document_id=tuple(some)), fields)
 
     def replace(self, document_ids: Sequence[str], new: Sequence[EmbeddedChunk], kept: Sequence[Chunk]) -> None:
         plan = points.plan_replace(

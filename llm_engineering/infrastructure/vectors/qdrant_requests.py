@@ -1,33 +1,35 @@
 """The platform's searches, filters and plans in the words of Qdrant's API."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from llm_engineering.domain.chunks import Chunk, Search, Where
 from llm_engineering.infrastructure.vectors import points
 from llm_engineering.infrastructure.vectors.bm25 import encode_passage, encode_question, passage_text
 
+if TYPE_CHECKING:
+    from qdrant_client import models as m
+
 BATCH = 256  # points per request: with vectors of 4,096 numbers some 25 MB, and a server takes 32 unless told otherwise
-T = TypeVar("T")
 
 
-def writes(plan: points.Plan) -> Iterator[list[Any]]:
+def writes(plan: points.Plan) -> "Iterator[list[m.UpdateOperation]]":
     """One list of operations per request. New points first and stale ones last: a reader sees too much for a moment,
     never too little."""
     from qdrant_client import models as m
 
-    for batch in _batches(plan.new):
+    for batch in points.batched(plan.new, BATCH):
         records = [
             m.PointStruct(
                 id=point.chunk.id,
-                vector={points.DENSE: point.vector, points.SPARSE: _passage(point.chunk)},
+                vector={points.DENSE: point.vector, points.SPARSE: _sparse(point.chunk)},
                 payload=point.payload,
             )
             for point in batch
         ]
         yield [m.UpsertOperation(upsert=m.PointsList(points=records))]
-    for batch in _batches(plan.kept):
-        words = [m.PointVectors(id=p.chunk.id, vector={points.SPARSE: _passage(p.chunk)}) for p in batch]
+    for batch in points.batched(plan.kept, BATCH):
+        words = [m.PointVectors(id=p.chunk.id, vector={points.SPARSE: _sparse(p.chunk)}) for p in batch]
         payloads = [m.SetPayload(payload=point.payload, points=[point.chunk.id]) for point in batch]
         yield [
             m.UpdateVectorsOperation(update_vectors=m.UpdateVectors(points=words)),
@@ -37,40 +39,34 @@ def writes(plan: points.Plan) -> Iterator[list[Any]]:
         yield [m.DeleteOperation(delete=m.PointIdsList(points=plan.stale))]
 
 
-def request(search: Search, only: Any, wanted: int) -> Any:
+def query(search: Search, where: Where | None, wanted: int) -> "m.QueryRequest | None":
     """None when the search holds neither a vector nor a word."""
     from qdrant_client import models as m
 
     question = encode_question(search.text) if search.text is not None else None
-    asked: list[tuple[Any, str, float]] = []
+    only, queries = condition(where), []
     if search.vector is not None:
-        asked.append(([float(x) for x in search.vector], points.DENSE, search.dense_weight))
+        queries.append((list(search.vector), points.DENSE, search.dense_weight))
     if question and question.indices:
-        asked.append((m.SparseVector(**question._asdict()), points.SPARSE, search.bm25_weight))
-    if not asked:
+        queries.append((m.SparseVector(**question._asdict()), points.SPARSE, search.bm25_weight))
+    if not queries:
         return None
-    if len(asked) == 1:
-        [(query, using, _)] = asked
-        return m.QueryRequest(query=query, using=using, filter=only, limit=wanted, with_payload=True)
+    if len(queries) == 1:
+        [(nearest, using, _)] = queries
+        return m.QueryRequest(query=nearest, using=using, filter=only, limit=wanted, with_payload=True)
     each = max(points.PREFETCH, wanted)
     return m.QueryRequest(
-        prefetch=[m.Prefetch(query=query, using=using, filter=only, limit=each) for query, using, _ in asked],
-        query=m.RrfQuery(rrf=m.Rrf(k=points.RRF_K, weights=[weight for *_, weight in asked])),
+        prefetch=[m.Prefetch(query=nearest, using=using, filter=only, limit=each) for nearest, using, _ in queries],
+        query=m.RrfQuery(rrf=m.Rrf(k=points.RRF_K, weights=[weight for *_, weight in queries])),
         limit=wanted,
         with_payload=True,
     )
 
 
-def _passage(chunk: Chunk) -> Any:
+def condition(where: Where | None) -> "m.Filter | None":
     from qdrant_client import models as m
 
-    return m.SparseVector(**encode_passage(passage_text(chunk))._asdict())
-
-
-def only_where(where: Where | None) -> Any:
-    from qdrant_client import models as m
-
-    must: list[Any] = [
+    must: list[m.Condition] = [
         m.FieldCondition(key=field, match=m.MatchAny(any=values)) for field, values in points.any_of(where).items()
     ]
     start, stop = points.between(where)
@@ -79,5 +75,7 @@ def only_where(where: Where | None) -> Any:
     return m.Filter(must=must) if must else None
 
 
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[at : at + BATCH] for at in range(0, len(items), BATCH))
+def _sparse(chunk: Chunk) -> "m.SparseVector":
+    from qdrant_client import models as m
+
+    return m.SparseVector(**encode_passage(passage_text(chunk))._asdict())

@@ -4,12 +4,14 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable, TokenExpired
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.ports import Change, PutResult, Restored
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
 from llm_engineering.infrastructure.warehouse.rows import (
     Decide,
@@ -18,17 +20,26 @@ from llm_engineering.infrastructure.warehouse.rows import (
     Spool,
     Stamp,
     Stored,
+    change_of,
     decode,
     now,
     put,
     restore,
 )
 
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+    from pymongo.collection import Collection
+
 PAGE = 500  # keys per query
 BODIES = 16  # documents per query; each at most 16 MB
 MAX_PAYLOAD = 16 * 2**20 - 2**16  # compressed; MongoDB's limit on a document less room for the other fields
 AWAIT_MS = 100  # how long the server waits for one more event before it says there is none
 MAX_EMPTY = 50  # empty answers in a row after which a busy server's log counts as read
+UNREACHED = (
+    "MongoDB keeps deleted text in its operation log and in free blocks of its files until it writes over them "
+    "(docs/warehouse.md)"
+)
 
 _EVENTS = [
     {"$match": {"operationType": {"$in": ["insert", "update", "replace", "delete"]}}},
@@ -67,7 +78,7 @@ class MongoWarehouse:
         return restore(documents, self._upsert)
 
     def _upsert(self, spool: Spool, decide: Decide) -> Counter:
-        def write(session) -> Counter:
+        def write(session: "ClientSession") -> Counter:
             done: Counter = Counter()
             for rows in _chunks(spool, PAGE, size=lambda row: len(row.payload)):
                 done.update(self._write(rows, decide, session))
@@ -75,7 +86,7 @@ class MongoWarehouse:
 
         return self._database.transaction(write) if len(spool) else Counter()
 
-    def _write(self, rows: list[Row], decide: Decide, session) -> Counter:
+    def _write(self, rows: list[Row], decide: Decide, session: "ClientSession") -> Counter:
         from pymongo import ReplaceOne
 
         done, moment, writes = Counter(), now(), []
@@ -135,38 +146,39 @@ class MongoWarehouse:
     def delete(self, document_ids: Iterable[str]) -> int:
         wanted = list(document_ids)
 
-        def write(session) -> int:
+        def write(session: "ClientSession") -> int:
             chunks = _chunks(wanted, 10_000)
             return sum(self._documents.delete_many({"_id": {"$in": c}}, session=session).deleted_count for c in chunks)
 
         return self._database.transaction(write) if wanted else 0
 
-    def erase(self, author_id: str) -> int:
-        """What was deleted stays in the server's operation log until that has turned over."""
+    def holds(self, subject: DataSubject) -> int:
+        return self.count(author_id=subject.author_id)
 
-        def write(session) -> int:
-            return self._documents.delete_many({"author_id": author_id}, session=session).deleted_count
+    def erase(self, subject: DataSubject) -> Erased:
+        def write(session: "ClientSession") -> int:
+            return self._documents.delete_many({"author_id": subject.author_id}, session=session).deleted_count
 
-        return self._database.transaction(write)
+        return Erased(self._database.transaction(write), UNREACHED)
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """From the beginning: all documents by id, then what happened since that reading began."""
         position = self._position(since)
         if position.after is not None:
-            yield from self._first_reading(position)
+            yield from self._first_reading(position.resume, position.after)
         yield from self._events(position.resume)
 
-    def _first_reading(self, position: "_Position") -> Iterator[Change]:
+    def _first_reading(self, resume: dict, after: str) -> Iterator[Change]:
         waiting: dict | None = None  # a token can say that the first reading is over only with the last of them
-        for record in _pages(self._database, self._documents, {}, BODIES, after=position.after):
+        for record in _pages(self._database, self._documents, {}, BODIES, after=after):
             if waiting:
-                yield self._change(waiting, self._token(position.resume, after=waiting["_id"]))
+                yield self._change(waiting, self._token(resume, after=waiting["_id"]))
             waiting = record
         if waiting:
-            yield self._change(waiting, self._token(position.resume))
+            yield self._change(waiting, self._token(resume))
 
     def _change(self, record: dict, token: str) -> Change:
-        return Change(record["_id"], self._decode(record), token)
+        return change_of(record["_id"], token, partial(self._decode, record))
 
     def _events(self, resume: dict) -> Iterator[Change]:
         with self._watch(resume) as stream:
@@ -178,7 +190,7 @@ class MongoWarehouse:
                     raise TokenExpired(f"{self._database.where}: the collection was dropped: read everything again")
                 if event is not None:
                     empty, document_id = 0, event["documentKey"]["_id"]
-                    yield Change(document_id, self.get(document_id), self._token(event["_id"]))
+                    yield change_of(document_id, self._token(event["_id"]), partial(self.get, document_id))
                 elif stream.resume_token == before:  # twice the same place: the log is read to its end
                     return
                 else:
@@ -276,17 +288,49 @@ class MongoLedger:
         with self._database.explained():
             self._database.runs.delete_one({"_id": author_id, "fingerprint": fingerprint})
 
-    def erase(self, author_id: str) -> int:
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        from pymongo import ReplaceOne
+
+        for chunk in _chunks(failures, PAGE):
+            rows = [{"_id": f.document_id, "author_id": f.author_id, "failure": f.model_dump_json()} for f in chunk]
+            with self._database.explained():
+                self._database.document_failures.bulk_write(
+                    [ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows]
+                )
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        for chunk in _chunks(document_ids, PAGE):
+            with self._database.explained():
+                self._database.document_failures.delete_many({"_id": {"$in": chunk}})
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        for record in _pages(self._database, self._database.document_failures, _where(author_id=author_id), PAGE):
+            yield DocumentFailure.model_validate_json(record["failure"])
+
+    def holds(self, subject: DataSubject) -> int:
         with self._database.explained():
-            self._database.runs.delete_one({"_id": author_id})
-            return self._database.ledger.delete_many({"author_id": author_id}).deleted_count
+            return self._database.ledger.count_documents({"author_id": subject.author_id})
+
+    def erase(self, subject: DataSubject) -> Erased:
+        with self._database.explained():
+            self._database.runs.delete_one({"_id": subject.author_id})
+            self._database.document_failures.delete_many({"author_id": subject.author_id})
+            return Erased(self._database.ledger.delete_many({"author_id": subject.author_id}).deleted_count, UNREACHED)
 
 
-def _where(**fields) -> dict:
+def _where(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _pages(database: MongoDatabase, collection, where: dict, page: int, fields=None, *, after: str = "") -> Iterator:
+def _pages(
+    database: MongoDatabase,
+    collection: "Collection",
+    where: dict[str, object],
+    page: int,
+    fields: tuple[str, ...] | None = None,
+    *,
+    after: str = "",
+) -> Iterator[dict[str, Any]]:
     """Ordered by id. Short queries, because the server closes a cursor that a slow consumer leaves idle."""
     while True:
         with database.explained():

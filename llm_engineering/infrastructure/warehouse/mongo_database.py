@@ -1,14 +1,20 @@
 """One MongoDB database: the connection, its collections, and what its errors mean."""
 
 import random
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_engineering.domain.errors import ConfigError, LinkConflict, StoreLocked, StoreUnavailable, TokenExpired
+from llm_engineering.domain.text import redacted_url
 from llm_engineering.infrastructure.warehouse.rows import feed_id
+
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
+    from pymongo.errors import OperationFailure
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 DATABASE = "llm_twin"  # when the URL names none
@@ -34,7 +40,7 @@ class MongoDatabase:
         from pymongo import MongoClient
         from pymongo.errors import ConfigurationError, InvalidName, InvalidURI
 
-        self.where = redacted(url)
+        self.where = redacted_url(url)
         options: dict[str, Any] = {"appname": "llm-twin", "w": "majority"}
         for name, milliseconds in TIMES.items():
             if name.lower() not in url.lower():
@@ -51,6 +57,7 @@ class MongoDatabase:
         self.documents = self._database["documents"]
         self.ledger = self._database["ledger"]
         self.runs = self._database["runs"]
+        self.document_failures = self._database["document_failures"]
         try:
             with self.explained():
                 self._require_replica_set()
@@ -77,6 +84,7 @@ class MongoDatabase:
             upsert=True,
             return_document=True,
         )
+        assert about is not None  # it was just made, if it was not there
         if about["schema"] > SCHEMA_VERSION:
             raise StoreUnavailable(
                 f"{self.where} was written by a newer version of this program (schema {about['schema']}, this one "
@@ -89,7 +97,7 @@ class MongoDatabase:
             self.ledger.create_index([(field, 1), ("_id", 1)])
         return about["feed"]
 
-    def transaction(self, write: Callable[[Any], Any]) -> Any:
+    def transaction(self, write: "Callable[[ClientSession], T]") -> T:
         """All of it, or nothing. `write(session)` runs again when another writer was faster, for some `BUSY_SECONDS`,
         and once when the connection broke."""
         from pymongo.errors import ConnectionFailure, PyMongoError
@@ -111,7 +119,7 @@ class MongoDatabase:
         self._client.close()
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self) -> Generator[None]:
         from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError
 
         try:
@@ -146,15 +154,9 @@ class MongoDatabase:
         return StoreUnavailable(f"{self.where} refused ({message})")
 
 
-def _reason(error) -> tuple[int | None, str]:
+def _reason(error: "OperationFailure") -> tuple[int | None, str]:
     """Code and message. A bulk write hides its own one level down."""
     errors = (error.details or {}).get("writeErrors") or []
     if errors:
         return errors[0].get("code"), errors[0].get("errmsg", "")
     return error.code, str(error).partition(", full error:")[0]
-
-
-def redacted(url: str) -> str:
-    """Without user, password and options."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{re.split(r'[?]', rest.rpartition('@')[2])[0]}"

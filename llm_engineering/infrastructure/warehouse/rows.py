@@ -5,19 +5,17 @@ import pickle
 import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
-
-from pydantic import ValidationError
+from typing import IO, NamedTuple
 
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import PutResult, Restored
+from llm_engineering.domain.ports import Change, PutResult, Restored
 
 IN_MEMORY = 16 * 2**20  # bytes of one put that are held in memory; the rest waits in a temporary file
 
@@ -94,13 +92,21 @@ def decode(payload: bytes, revision: int, updated_at: str, *, where: str) -> Doc
     try:
         fields = json.loads(payload.decode("utf-8", "surrogatepass"))
         return Document.model_validate({**fields, "revision": revision, "updated_at": updated_at})
-    except (ValueError, TypeError, ValidationError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # a ValidationError is a ValueError
         short = str(error).partition("\n")[0]
         raise StoreCorrupt(f"{where} holds a document that cannot be read ({short}); restore a backup") from error
 
 
+def change_of(document_id: str, token: str, read: Callable[[], Document | None]) -> Change:
+    """One damaged document must not keep the others from whoever follows the change feed."""
+    try:
+        return Change(document_id, read(), token)
+    except StoreCorrupt as error:
+        return Change(document_id, None, token, error)
+
+
 @contextmanager
-def spooled(documents: Iterable[Document]) -> Iterator["Spool"]:
+def spooled(documents: Iterable[Document]) -> Generator["Spool"]:
     """All rows of one put, held until the last is known, so that no lock waits for a slow source and a transaction
     can be tried again. Raises LinkConflict when two of them claim one link with different content."""
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
@@ -110,7 +116,7 @@ def spooled(documents: Iterable[Document]) -> Iterator["Spool"]:
 class Spool:
     """Rows that can be read any number of times."""
 
-    def __init__(self, file, documents: Iterable[Document]) -> None:
+    def __init__(self, file: IO[bytes], documents: Iterable[Document]) -> None:
         self._file = file
         self._hashes: dict[str, str] = {}
         self.repeated = 0  # documents that say the same as an earlier one

@@ -4,18 +4,21 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired
-from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.ports import Change, PutResult, Restored
+from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
     Decide,
     Kept,
     Spool,
     Stamp,
     Stored,
+    change_of,
     decode,
     now,
     put,
@@ -34,7 +37,7 @@ UPSERT = """
         content_hash=excluded.content_hash, revision=excluded.revision, updated_at=excluded.updated_at,
         payload=excluded.payload"""
 
-BURY = """
+TOMBSTONE = """
     UPDATE documents SET seq=?, link=NULL, author_id=NULL, author_name=NULL, crawled_from=NULL, source=NULL,
         content_hash=NULL, revision=NULL, updated_at=NULL, payload=NULL
     WHERE id=? AND link IS NOT NULL"""
@@ -120,16 +123,18 @@ class SqliteWarehouse:
         if not wanted:
             return 0
         with self._file.writing() as connection:
-            return _bury(connection, wanted)
+            return _leave_tombstones(connection, wanted)
 
-    def erase(self, author_id: str) -> int:
-        """Also overwrites what the file and its log held. Raises StoreLocked when a reader in another process keeps
-        the log from being emptied; the documents are deleted then, and repeating empties the log."""
+    def holds(self, subject: DataSubject) -> int:
+        return self.count(author_id=subject.author_id)
+
+    def erase(self, subject: DataSubject) -> Erased:
+        """Raises StoreLocked as `SqliteFile.wipe`; the documents are deleted then, and repeating wipes them out."""
         with self._file.writing() as connection:
-            rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (author_id,)).fetchall()
-            erased = _bury(connection, [document_id for (document_id,) in rows])
+            rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (subject.author_id,)).fetchall()
+            erased = _leave_tombstones(connection, [document_id for (document_id,) in rows])
         self._file.wipe()
-        return erased
+        return Erased(erased)
 
     def changes(self, since: str | None) -> Iterator[Change]:
         """Ends at the state it found when it began. A document that changes meanwhile comes with the next call."""
@@ -142,9 +147,8 @@ class SqliteWarehouse:
             for seq, document_id in page:
                 found = self._page("SELECT seq, payload, revision, updated_at FROM documents WHERE id=?", document_id)
                 if found and found[0][0] == seq:
-                    payload, revision, updated_at = found[0][1:]
-                    document = None if payload is None else self._decode(document_id, payload, revision, updated_at)
-                    yield Change(document_id, document, f"{self._file.feed}:{seq}")
+                    read = partial(self._live, document_id, *found[0][1:])
+                    yield change_of(document_id, f"{self._file.feed}:{seq}", read)
             done = page[-1][0]
 
     def _position(self, since: str | None) -> int:
@@ -162,6 +166,10 @@ class SqliteWarehouse:
 
     def _decode(self, document_id: str, payload: bytes, revision: int, updated_at: str) -> Document:
         return decode(payload, revision, updated_at, where=f"{self._file.path}, document {document_id}")
+
+    def _live(self, document_id: str, payload: bytes | None, revision: int, updated_at: str) -> Document | None:
+        """None for a tombstone."""
+        return None if payload is None else self._decode(document_id, payload, revision, updated_at)
 
     def close(self) -> None:
         self._file.close()
@@ -181,10 +189,10 @@ def _stored(connection: sqlite3.Connection, document_id: str) -> Stored | None:
     return Stored(found[0], Stamp(*found[1:])) if found else None
 
 
-def _bury(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
+def _leave_tombstones(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
     seq = first = _last_seq(connection)
     for document_id in document_ids:
-        seq += connection.execute(BURY, (seq + 1, document_id)).rowcount
+        seq += connection.execute(TOMBSTONE, (seq + 1, document_id)).rowcount
     _set_last_seq(connection, seq)
     return seq - first
 
@@ -208,13 +216,13 @@ class SqliteLedger:
     def entries(
         self, *, author_id: str | None = None, outcome: Outcome | tuple[Outcome, ...] | None = None
     ) -> Iterator[LedgerEntry]:
-        conditions, values = "", []
+        conditions, values = "", [] if author_id is None else [author_id]
         if author_id is not None:
-            conditions, values = " AND author_id=?", [author_id]
+            conditions = " AND author_id=?"
         if outcome is not None:
             outcomes = (outcome,) if isinstance(outcome, Outcome) else outcome
             conditions += f" AND outcome IN ({','.join('?' * len(outcomes))})"
-            values += outcomes
+            values += map(str, outcomes)
         query = f"SELECT link, entry FROM ledger WHERE link>?{conditions} ORDER BY link LIMIT {PAGE}"
         last: str | None = ""
         while last is not None:
@@ -240,9 +248,38 @@ class SqliteLedger:
         with self._file.writing() as connection:
             connection.execute("DELETE FROM runs WHERE author_id=? AND fingerprint=?", (author_id, fingerprint))
 
-    def erase(self, author_id: str) -> int:
+    def record_document_failures(self, failures: Iterable[DocumentFailure]) -> None:
+        rows = [(one.document_id, one.author_id, one.model_dump_json()) for one in failures]
         with self._file.writing() as connection:
-            erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (author_id,)).rowcount
-            connection.execute("DELETE FROM runs WHERE author_id=?", (author_id,))
+            connection.executemany("INSERT OR REPLACE INTO document_failures VALUES(?, ?, ?)", rows)
+
+    def resolve_document_failures(self, document_ids: Iterable[str]) -> None:
+        rows = [(document_id,) for document_id in document_ids]
+        with self._file.writing() as connection:
+            connection.executemany("DELETE FROM document_failures WHERE document_id=?", rows)
+
+    def document_failures(self, *, author_id: str | None = None) -> Iterator[DocumentFailure]:
+        condition, values = ("", ()) if author_id is None else (" AND author_id=?", (author_id,))
+        query = (
+            "SELECT document_id, failure FROM document_failures "
+            f"WHERE document_id>?{condition} ORDER BY document_id LIMIT {PAGE}"
+        )
+        last: str | None = ""
+        while last is not None:
+            with self._file.reading() as connection:
+                page = connection.execute(query, (last, *values)).fetchall()
+            yield from (DocumentFailure.model_validate_json(failure) for _, failure in page)
+            last = page[-1][0] if page else None
+
+    def holds(self, subject: DataSubject) -> int:
+        with self._file.reading() as connection:
+            query = "SELECT count(*) FROM ledger WHERE author_id=?"
+            return connection.execute(query, (subject.author_id,)).fetchone()[0]
+
+    def erase(self, subject: DataSubject) -> Erased:
+        with self._file.writing() as connection:
+            erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (subject.author_id,)).rowcount
+            connection.execute("DELETE FROM runs WHERE author_id=?", (subject.author_id,))
+            connection.execute("DELETE FROM document_failures WHERE author_id=?", (subject.author_id,))
         self._file.wipe()
-        return erased
+        return Erased(erased)

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,9 @@ SCHEMA = (
     "CREATE TABLE runs(author_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, began_at TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE about(feed TEXT NOT NULL, seq INTEGER NOT NULL)",
 )
+# Came later: made in older files of the same version, too
+DOCUMENT_FAILURES = """CREATE TABLE IF NOT EXISTS document_failures(
+    document_id TEXT PRIMARY KEY, author_id TEXT NOT NULL, failure TEXT NOT NULL) WITHOUT ROWID"""
 
 
 class _Connection(sqlite3.Connection):
@@ -49,7 +52,7 @@ class SqliteFile:
         self.path = path
         self._timeout = timeout
         self._mine = threading.local()
-        self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._all: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
         with self._explained():
@@ -78,6 +81,7 @@ class SqliteFile:
             connection.execute("INSERT INTO about VALUES(?, 0)", (feed_id(),))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute(DOCUMENT_FAILURES)
 
     def _connection(self) -> sqlite3.Connection:
         if self._closed:
@@ -105,12 +109,12 @@ class SqliteFile:
         return connection
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Generator[sqlite3.Connection]:
         with self._explained():
             yield self._connection()
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Generator[sqlite3.Connection]:
         """One transaction: all of it, or nothing."""
         with self._explained():
             connection = self._connection()
@@ -124,13 +128,21 @@ class SqliteFile:
                 raise
 
     def wipe(self) -> None:
-        """Leave no copy of what was deleted in the write-ahead log. Raises StoreLocked if a reader holds it."""
-        with self._explained():
-            busy = self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        """Leave no copy of what was deleted: rewrite the file without its free pages, and empty the write-ahead log.
+        Needs as much room again as the file takes.
+
+        Raises StoreLocked when another process writes or still reads an older state, or the disk is full.
+        """
+        connection = self._connection()
+        try:
+            connection.execute("VACUUM")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            busy = error
         if busy:
             raise StoreLocked(
-                f"{self.path}: what was erased is deleted, but another process still reads an older state, so copies "
-                "remain in the -wal file; close the other process and run the same command again"
+                f"{self.path}: what was erased is deleted, but copies may remain in the file and its -wal, because "
+                f"another process uses it or the disk is full ({busy}); mend that and run the same command again"
             )
 
     def close(self) -> None:
@@ -140,7 +152,7 @@ class SqliteFile:
                 connection.close()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:

@@ -7,11 +7,9 @@ the SHA-256 of everything above it. Compressed when the name ends in .gz.
 import gzip
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -24,6 +22,7 @@ from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import ConfigError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ledger import LedgerEntry
 from llm_engineering.domain.ports import Ledger, Restored, Warehouse
+from llm_engineering.infrastructure.files import replacing
 
 HEADER = {"format": "llm-twin warehouse", "version": 1}
 BATCH = 500  # rows written together; a stopped import goes on where it was when it is run again
@@ -61,7 +60,7 @@ def export_warehouse(
     """
     counts: Counter[str] = Counter()
     digest = hashlib.sha256()
-    with _replacing(path) as file:
+    with _export_file(path) as file:
 
         def write(line: dict[str, Any]) -> None:
             data = _json_line(line)
@@ -213,37 +212,18 @@ def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Written beside `path`, and moved there when it is whole and on the disk."""
-    part = None
+def _export_file(path: Path) -> Generator[IO[bytes] | gzip.GzipFile]:
+    """Takes the place of `path` when it is whole and on the disk."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a file, such as {path / 'warehouse.jsonl.gz'}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder: name a file, such as {path / 'warehouse.jsonl.gz'}")
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as raw:
+        with replacing(path) as raw:
             if path.suffix == ".gz":
                 with gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0, compresslevel=6) as file:
                     yield file
             else:
                 yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        Path(part).replace(path)
-        part = None
-        _sync_folder(path.parent)
     except OSError as error:
         raise StoreUnavailable(
             f"{path} cannot be written ({error.strerror}); the old file, if any, is as it was"
         ) from error
-    finally:
-        if part:
-            Path(part).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,9 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.answers import Answer, Citation, ParsedQuestion, Passage
+from llm_engineering.domain.citation_format import VERIFIED_CITATION
 from llm_engineering.serving.chat.passages import passage_html, plain
-
-_CITED = re.compile(r"\[(\d{1,3})\]")
 
 
 def question_html(text: str) -> str:
@@ -126,4 +125,4 @@ def _text_with_citations(renderer, tokens, at, options, env) -> str:
             return found[0]
         return f'<a class="cite" href="#{_anchor(env["turn"], number)}" aria-label="source {number}">{number}</a>'
 
-    return _CITED.sub(cited, plain(tokens[at].content))
+    return VERIFIED_CITATION.sub(cited, plain(tokens[at].content))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
 from llm_engineering.features.cleaning.html import html_to_markdown
 
 FILLER = (
@@ -21,7 +21,7 @@ def page(inner: str, head: str = "<title>T</title>") -> str:
 
 
 def clean(inner: str) -> str:
-    return to_markdown(page(inner), "text/html").text
+    return clean_body(page(inner), "text/html").text
 
 
 def code_of(markdown: str) -> tuple[str, str]:
@@ -44,9 +44,9 @@ def test_a_link_keeps_its_sentence_and_its_target():
 
 def test_a_relative_link_becomes_absolute_where_the_page_says_what_it_is_relative_to():
     head = '<title>T</title><link rel="canonical" href="https://blog.example/2024/post">'
-    text = to_markdown(page('<p>Go <a href="../about me">there</a> now.</p>', head), "text/html").text
+    text = clean_body(page('<p>Go <a href="../about me">there</a> now.</p>', head), "text/html").text
     assert "[there](https://blog.example/about%20me)" in text
-    given, _ = html_to_markdown(page('<p>Go <a href="b">there</a> now.</p>'), base="https://y.example/a")
+    given = html_to_markdown(page('<p>Go <a href="b">there</a> now.</p>'), base="https://y.example/a").text
     assert "[there](https://y.example/b)" in given
 
 
@@ -87,7 +87,7 @@ def test_a_table_becomes_a_pipe_table():
 
 
 def test_a_table_that_only_lays_the_page_out_is_no_table():
-    text = to_markdown(f"<table><tr><td>{FILLER}</td></tr></table>", "text/html").text
+    text = clean_body(f"<table><tr><td>{FILLER}</td></tr></table>", "text/html").text
     assert "|" not in text
     assert "The second paragraph" in text
 
@@ -118,7 +118,7 @@ def test_boilerplate_is_gone():
         f"<article>{FILLER}</article><aside>Related story</aside><div class='sidebar'><a href='/x'>Popular now</a></div>"
         "<footer>Imprint line</footer><script>var tracking = 1</script><noscript>Turn it on</noscript></body></html>"
     )
-    text = to_markdown(html, "text/html").text
+    text = clean_body(html, "text/html").text
     assert "The first paragraph" in text
     for gone in ("Home link", "Accept our", "Related story", "Popular now", "Imprint", "tracking", "Turn it on"):
         assert gone not in text
@@ -228,7 +228,7 @@ def test_title_and_date_come_from_json_ld_first():
         '<script type="application/ld+json">{"@graph": [{"@type": ["BlogPosting"], "headline": "The &amp; headline",'
         ' "datePublished": "2024-03-01T10:00:00+02:00"}]}</script>'
     )
-    cleaned = to_markdown(page("", head), "text/html")
+    cleaned = clean_body(page("", head), "text/html")
     assert cleaned.title == "The & headline"
     assert cleaned.published_at == datetime(2024, 3, 1, 8, tzinfo=UTC)
 
@@ -246,7 +246,7 @@ def test_title_and_date_come_from_json_ld_first():
     ],
 )
 def test_title_and_date_come_from_what_the_page_has(head, inner, title, day):
-    cleaned = to_markdown(page(inner, head), "text/html; charset=utf-8")
+    cleaned = clean_body(page(inner, head), "text/html; charset=utf-8")
     assert cleaned.title == title
     assert (cleaned.published_at.day if cleaned.published_at else None) == day
 

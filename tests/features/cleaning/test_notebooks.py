@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llm_engineering.domain.errors import CleaningError
-from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
 
 KIND = "application/x-ipynb+json"
 
@@ -23,7 +23,7 @@ def test_prose_stays_and_code_is_fenced_with_its_language():
         {"cell_type": "unknown", "source": "dropped"},
         language_info={"name": "R"},
     )
-    cleaned = to_markdown(body, KIND)
+    cleaned = clean_body(body, KIND)
     assert cleaned.text == "# Title\nSome *prose*.\n\n```r\nx <- 1\n```\n\nas it is"
     assert cleaned.title == "Title"
     assert cleaned.syntax == "markdown"
@@ -31,19 +31,19 @@ def test_prose_stays_and_code_is_fenced_with_its_language():
 
 def test_the_kernel_names_the_language_or_else_it_is_python():
     cell = {"cell_type": "code", "source": "1"}
-    assert "```julia\n" in to_markdown(notebook(cell, kernelspec={"language": "julia"}), KIND).text
-    assert "```python\n" in to_markdown(notebook(cell), KIND).text
-    assert "```python\n" in to_markdown(json.dumps({"cells": [cell]}), KIND).text
+    assert "```julia\n" in clean_body(notebook(cell, kernelspec={"language": "julia"}), KIND).text
+    assert "```python\n" in clean_body(notebook(cell), KIND).text
+    assert "```python\n" in clean_body(json.dumps({"cells": [cell]}), KIND).text
 
 
 def test_code_holding_a_fence_does_not_end_its_own():
     cell = {"cell_type": "code", "source": '"""\n```\n"""'}
-    assert to_markdown(notebook(cell), KIND).text == '````python\n"""\n```\n"""\n````'
+    assert clean_body(notebook(cell), KIND).text == '````python\n"""\n```\n"""\n````'
 
 
 def test_the_old_format_is_read_too():
     cells = [{"cell_type": "heading", "level": 2, "source": "Part"}, {"cell_type": "code", "input": ["y = 2"]}]
-    assert to_markdown(json.dumps({"worksheets": [{"cells": cells}]}), KIND).text == "## Part\n\n```python\ny = 2\n```"
+    assert clean_body(json.dumps({"worksheets": [{"cells": cells}]}), KIND).text == "## Part\n\n```python\ny = 2\n```"
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_the_old_format_is_read_too():
 )
 def test_what_is_no_notebook_says_so(body, why):
     with pytest.raises(CleaningError, match=why):
-        to_markdown(body, KIND)
+        clean_body(body, KIND)

@@ -1,44 +1,20 @@
-# ruff: noqa: E501  (long lines of markup)
 """PDF files as text."""
 
 import base64
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from pdf_files import written
 from pypdf import PdfReader, PdfWriter
 
 from llm_engineering.domain.errors import CleaningError
 from llm_engineering.features.cleaning import pdf
-from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
 
 
-def written(*pages: str) -> bytes:
-    """A PDF by hand: one page per text, one line per line."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
-    numbers = []
-    for text in pages:
-        lines = " T* ".join(f"({line}) Tj" for line in text.split("\n"))
-        stream = f"BT /F1 12 Tf 14 TL 72 720 Td {lines} ET"
-        numbers.append(len(objects) + 1)
-        objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {len(objects) + 2} 0 R "
-            "/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>"
-        )
-        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-    objects[1] = f"<< /Type /Pages /Count {len(pages)} /Kids [{' '.join(f'{n} 0 R' for n in numbers)}] >>"
-    data, places = "%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        places.append(len(data))
-        data += f"{number} 0 obj\n{content}\nendobj\n"
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    start = len(data)
-    size = len(objects) + 1
-    data += f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF"
-    return data.encode("latin-1")
-
-
-def changed(data: bytes, change) -> bytes:
+def changed(data: bytes, change: Callable[[PdfWriter], object]) -> bytes:
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
     change(writer)
     out = io.BytesIO()
@@ -47,7 +23,7 @@ def changed(data: bytes, change) -> bytes:
 
 
 def clean(data: bytes):
-    return to_markdown(base64.b64encode(data).decode(), "application/pdf")
+    return clean_body(base64.b64encode(data).decode(), "application/pdf")
 
 
 def test_every_page_is_read_and_words_cut_at_the_line_end_are_joined():
@@ -89,9 +65,15 @@ def test_a_broken_file_says_so(data):
         clean(data)
 
 
+def test_what_the_library_does_not_know_keeps_its_cause():
+    with pytest.raises(CleaningError, match="cannot be read: Unsupported filter /NoSuchFilter") as caught:
+        clean(written("Text.", stream_filter="/NoSuchFilter"))
+    assert isinstance(caught.value.__cause__, NotImplementedError)
+
+
 def test_a_body_that_is_no_base64_says_so():
     with pytest.raises(CleaningError, match="not base64"):
-        to_markdown("%PDF-1.4 raw", "application/pdf")
+        clean_body("%PDF-1.4 raw", "application/pdf")
 
 
 def test_too_many_pages_are_refused(monkeypatch):

@@ -2,7 +2,7 @@
 
 import json
 
-from llm_engineering.features.cleaning.cleaned import to_markdown
+from llm_engineering.features.cleaning.clean import clean_body
 from llm_engineering.features.reading.parsed_page import ParsedPage
 from llm_engineering.features.reading.walls import wall_of
 
@@ -15,7 +15,7 @@ def test_every_real_page_is_accepted_and_cleaned(shared_pages):
         html = (shared_pages / "html" / name).read_text(encoding="utf-8", errors="replace")
         if wall := wall_of(ParsedPage(html), page["url"]):
             refused[name] = wall
-        if len(to_markdown(html, "text/html").text) < 100:
+        if len(clean_body(html, "text/html").text) < 100:
             empty.append(name)
     assert refused == {}
     assert empty == []

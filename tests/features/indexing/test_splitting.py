@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llm_engineering.features.cleaning.cleaned import Syntax
 from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, split, split_all
 from llm_engineering.infrastructure.embedders import HashingEmbedder, SentenceTransformerEmbedder
 
@@ -123,7 +124,12 @@ def test_text_is_tokenized_hardly_more_than_once():
 
 
 def test_many_at_once_are_cut_as_each_alone():
-    texts = [("# A\n\n" + "Some words. " * 200, "markdown"), (" \n", "text"), ("x = 1\n" * 300, "code"), ("", "text")]
+    texts: list[tuple[str, Syntax]] = [
+        ("# A\n\n" + "Some words. " * 200, "markdown"),
+        (" \n", "text"),
+        ("x = 1\n" * 300, "code"),
+        ("", "text"),
+    ]
     each = [split(text, syntax=syntax, max_tokens=64, count_tokens=real) for text, syntax in texts]
     assert split_all(texts, max_tokens=64, count_tokens=real) == each
     assert split_all([], max_tokens=64, count_tokens=real) == []

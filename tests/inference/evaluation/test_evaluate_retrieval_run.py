@@ -6,10 +6,13 @@ from passages import fill, passage
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.domain.ids import content_hash
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.inference.evaluation.comparison import compare
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
-from llm_engineering.inference.evaluation.evaluate import CONFIGURED, bounded, evaluate_retrieval, settings_to_try
+from llm_engineering.inference.evaluation.evaluate import OnProgress, evaluate_retrieval, sample_documents
+from llm_engineering.inference.evaluation.golden import half_of
+from llm_engineering.inference.evaluation.grid import CONFIGURED, settings_grid
 from llm_engineering.inference.evaluation.report import RetrievalReport
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
@@ -57,18 +60,16 @@ def reader(tmp_path_factory, embedder):
 
 @pytest.fixture
 def evaluate(reader, embedder, tmp_path):
-    def evaluate(name="scratch", **config) -> RetrievalReport:
+    def evaluate(config: RetrievalEvaluationConfig = SMALL, on_progress: OnProgress = print) -> RetrievalReport:
         return evaluate_retrieval(
             reader=reader,
             embedder=embedder,
-            scratch=EdgeVectorStore(tmp_path / name),
+            scratch=EdgeVectorStore(tmp_path / "scratch"),
             rerankers={"maxsim": MaxSimReranker(embedder)},
-            config=SMALL.model_copy(update=config),
-            on_progress=told.append,
+            config=config,
+            on_progress=on_progress,
         )
 
-    told: list[str] = []
-    evaluate.told = told
     return evaluate
 
 
@@ -124,12 +125,13 @@ def test_a_filter_leaves_only_the_authors_own_passages_to_find(report):
 
 def test_the_same_run_twice_says_the_same(evaluate, report):
     """Of the fusions of ranks only nearly: the engine gives equal scores different ranks."""
-    again = evaluate()
+    progress: list[str] = []
+    again = evaluate(on_progress=progress.append)
     assert again.golden == report.golden
     for setting in (name for name in report.settings if "ranks" not in name):
         for filtered in (False, True):
             assert again.of(setting, filtered=filtered) == report.of(setting, filtered=filtered)
-    assert any("embedding 30 of 30" in line for line in evaluate.told)
+    assert any("embedding 30 of 30" in line for line in progress)
 
 
 def test_the_published_index_is_left_as_it_was(evaluate, reader):
@@ -139,23 +141,20 @@ def test_the_published_index_is_left_as_it_was(evaluate, reader):
 
 
 def test_a_large_corpus_is_cut_to_whole_documents(reader):
-    some = list(bounded(reader, most=10, seed=7))
+    some = list(sample_documents(reader, max_chunks=10, seed=7))
     assert len(some) == 9
     assert len({chunk.document_id for chunk in some}) == 3
-    assert {c.document_id for c in some} != {c.document_id for c in bounded(reader, most=10, seed=9)}
-    assert len(list(bounded(reader, most=1, seed=7))) == 6
-    assert len(list(bounded(reader, most=30, seed=7))) == 30
+    assert {c.document_id for c in some} != {c.document_id for c in sample_documents(reader, max_chunks=10, seed=9)}
+    assert len(list(sample_documents(reader, max_chunks=1, seed=7))) == 6
+    assert len(list(sample_documents(reader, max_chunks=30, seed=7))) == 30
 
 
 def test_too_small_a_corpus_is_refused_and_says_what_to_do(evaluate):
     with pytest.raises(LLMTwinError, match=r"too few questions.*poe run-features"):
-        evaluate(seed=_seed_with_one_half(), chunks=1)
+        evaluate(SMALL.model_copy(update={"seed": _seed_with_one_half(), "chunks": 1}))
 
 
 def _seed_with_one_half() -> int:
-    from llm_engineering.domain.ids import content_hash
-    from llm_engineering.inference.evaluation.golden import half_of
-
     documents = {chunk.document_id for chunk in corpus()}
     for seed in range(100):
         first = sorted(documents, key=lambda one: content_hash(str(seed), one))[:2]
@@ -165,20 +164,20 @@ def _seed_with_one_half() -> int:
 
 
 def test_no_reranker_means_no_reranked_setting():
-    assert set(settings_to_try(RetrievalConfig(), [])) == WAYS | {CONFIGURED}
+    assert set(settings_grid(RetrievalConfig(), [])) == WAYS | {CONFIGURED}
 
 
 # --- against the accepted run --------------------------------------------------------------------------------
 
 
-def with_mrr(report: RetrievalReport, value: float, **fields) -> RetrievalReport:
+def with_mrr(report: RetrievalReport, value: float, *, golden: str | None = None) -> RetrievalReport:
     """The report, its configured setting at another MRR@10, in an interval of ±0.05."""
     scores = []
     for one in report.scores:
         estimate = one.measures["mrr@10"].model_copy(update={"value": value, "low": value - 0.05, "high": value + 0.05})
         changed = one.model_copy(update={"measures": one.measures | {"mrr@10": estimate}})
         scores.append(changed if one.setting == CONFIGURED else one)
-    return report.model_copy(update={"scores": tuple(scores), **fields})
+    return report.model_copy(update={"scores": tuple(scores), "golden": golden or report.golden})
 
 
 def test_the_first_run_has_nothing_to_be_compared_with(report):

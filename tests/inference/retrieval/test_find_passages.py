@@ -7,7 +7,7 @@ from llm_engineering.domain.answers import ParsedQuestion
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.errors import BadQuestion
 from llm_engineering.inference.config import RetrievalConfig
-from llm_engineering.inference.retrieval.retrieve import NOTHING, find_passages, open_index
+from llm_engineering.inference.retrieval.retrieve import NO_RELEVANCE, find_passages, open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.rerankers import MaxSimReranker
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
@@ -93,7 +93,7 @@ def test_a_filter_is_kept_for_every_query(find):
 
 def test_a_filter_that_matches_nothing_finds_nothing(find):
     found = find("bread", where=Where(source="nowhere"), reranker=MaxSimReranker(HashingEmbedder(64)))
-    assert (found.passages, found.hits, found.best_relevance) == ((), (), NOTHING)
+    assert (found.passages, found.hits, found.best_relevance) == ((), (), NO_RELEVANCE)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 51, 10_000])

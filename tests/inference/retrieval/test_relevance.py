@@ -8,7 +8,7 @@ from passages import fill, passage
 from llm_engineering.domain.answers import Passage
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.evaluation.threshold import cuts, framed, relevances
+from llm_engineering.inference.evaluation.threshold import error_rates, phrased, relevances
 from llm_engineering.inference.retrieval.relevance import CERTAIN, relevance
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
@@ -17,18 +17,18 @@ from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 TEXT = "Dense vectors are hopeless at ERR_4417, and at the surname of a person."
 
 
-def hit_window(*texts):
+def numbered(*texts):
     return [Passage(number=i, chunk=passage(i, text=text), score=1, text=text) for i, text in enumerate(texts, start=1)]
 
 
-@pytest.mark.parametrize("about", ["ERR_4417", "surnames of persons", "What is ERR_4417?"])
-def test_a_passage_that_holds_every_word_is_relevant_however_far_its_meaning(about):
-    assert relevance(about, hit_window("Bread is food.", TEXT), 0.1) == CERTAIN
+@pytest.mark.parametrize("query", ["ERR_4417", "surnames of persons", "What is ERR_4417?"])
+def test_a_passage_that_holds_every_word_is_relevant_however_far_its_meaning(query):
+    assert relevance(query, numbered("Bread is food.", TEXT), 0.1) == CERTAIN
 
 
-@pytest.mark.parametrize("about", ["ERR_4418", "surname of a volcano", "bread surname", "What is it?", ""])
-def test_otherwise_the_nearest_cosine_decides(about):
-    assert relevance(about, hit_window("Bread is food.", TEXT), 0.1) == 0.1
+@pytest.mark.parametrize("query", ["ERR_4418", "surname of a volcano", "bread surname", "What is it?", ""])
+def test_otherwise_the_nearest_cosine_decides(query):
+    assert relevance(query, numbered("Bread is food.", TEXT), 0.1) == 0.1
 
 
 def test_without_passages_nothing_is_relevant():
@@ -42,16 +42,11 @@ def test_questions_are_measured_the_way_they_are_answered(tmp_path):
     rows = embedder.embed([chunk.text for chunk in chunks])
     fill(store, [EmbeddedChunk(*p) for p in zip(chunks, rows, strict=True)], spec=IndexSpec(embedding=embedder.spec))
     reader = open_index(store, embedder=embedder)
-    questions = framed([("ERR_4417", chunks[1].author_name), ("volcano eruptions", chunks[1].author_name)])
+    questions = phrased([("ERR_4417", chunks[1].author_name), ("volcano eruptions", chunks[1].author_name)])
     assert questions[2] == "What did Author 1 write about ERR_4417?"
-    how = {
-        "embedder": embedder,
-        "config": AskConfig(),
-        "today": date(2026, 1, 1),
-    }
-    found = relevances(questions, reader=reader, **how)
+    found = relevances(questions, reader=reader, embedder=embedder, config=AskConfig(), today=date(2026, 1, 1))
     reader.close()
     assert found[:2] == [CERTAIN, CERTAIN]
-    [low, high] = cuts(found[:2], found[3:], (-1.0, 0.99))
-    assert (low.turned_away, low.let_through) == (0, 1)
-    assert (high.turned_away, high.let_through) == (0, 0)
+    [low, high] = error_rates(found[:2], found[3:], (-1.0, 0.99))
+    assert (low.false_rejections, low.false_acceptances) == (0, 1)
+    assert (high.false_rejections, high.false_acceptances) == (0, 0)

@@ -66,6 +66,14 @@ def test_another_embedder_is_refused_and_both_are_named(store, embedder):
         open_index(store, embedder=embedder)
 
 
+def test_an_index_that_does_not_say_the_revision_of_its_embedder_is_asked(store, embedder):
+    older = embedder.spec.model_copy(update={"revision": None})
+    rows = [EmbeddedChunk(passage(i, text=text), embedder.embed([text])[0]) for i, text in enumerate(TEXTS)]
+    fill(store, rows, spec=IndexSpec(embedding=older))
+    hits = retrieve("sourdough", embedder=embedder, reader=open_index(store, embedder=embedder), limit=1)
+    assert hits[0].chunk.text == TEXTS[1]
+
+
 def test_an_index_rebuilt_with_another_chunking_is_not_asked_by_mistake(store, embedder):
     index(store, embedder)
     reader = open_index(store, embedder=embedder)

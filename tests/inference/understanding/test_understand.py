@@ -2,7 +2,7 @@
 """From what a person typed to what will be searched."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, date, datetime
 
 import pytest
@@ -11,6 +11,7 @@ from llm_engineering.domain.answers import Message, Question, Role, Usage
 from llm_engineering.domain.chunks import Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
+from llm_engineering.domain.prompts import Prompt
 from llm_engineering.inference.config import UnderstandConfig
 from llm_engineering.inference.understanding.understand import understand
 
@@ -40,18 +41,21 @@ def ask(text, *, model=None, count=lambda where: 1, where=None, history=(), face
 
 
 class Scripted:
-    """A language model that says what it was told to say."""
+    """A language model that gives its reply, and remembers its prompts."""
 
-    name, generative = "scripted", True
+    name = "scripted"
 
-    def __init__(self, reply: str | Exception, pieces: int = 3) -> None:
-        self.reply, self.pieces, self.prompts = reply, pieces, []
+    def __init__(self, reply: str | Exception, *, generative: bool = True) -> None:
+        self.reply, self.generative = reply, generative
+        self.prompts: list[Prompt] = []
 
-    def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False) -> Iterator[str | Usage]:
+    def stream(
+        self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
+    ) -> Generator[str | Usage]:
         self.prompts.append(prompt)
         if isinstance(self.reply, Exception):
             raise self.reply
-        size = max(1, len(self.reply) // self.pieces)
+        size = max(1, len(self.reply) // 3)
         for at in range(0, len(self.reply), size):
             if stop():
                 return
@@ -313,9 +317,9 @@ def test_a_model_rewrites_and_expands_as_asked_and_no_more():
         "What is yeast?",
         "Yeast makes gas.",
     )
-    asked = "\n".join(message.content for message in model.prompts[0].messages)
-    assert "2 other wordings" in asked
-    assert "Maxime Labonne" in asked
+    system_prompt = "\n".join(message.content for message in model.prompts[0].messages)
+    assert "2 other wordings" in system_prompt
+    assert "Maxime Labonne" in system_prompt
 
 
 def test_a_model_is_not_asked_when_the_rules_can_do_it():
@@ -365,9 +369,7 @@ def test_a_model_that_takes_too_long_is_left():
 
 
 def test_with_nobody_to_write_it_says_that_rules_did_it():
-    extractive = Scripted("never")
-    extractive.generative = False
-    for model in (None, extractive):
+    for model in (None, Scripted("never", generative=False)):
         understood = ask("Bread?", model=model, expansions=2)
         assert (understood.by, understood.queries) == ("rules", ("Bread?",))
         assert any("no language model" in note for note in understood.notes)

@@ -7,42 +7,29 @@ the command is run in.
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from llm_engineering.domain.errors import ConfigError
-from llm_engineering.features.config import EndToEndConfig, EtlConfig, FeatureConfig
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 
-CONFIGS: dict[str, type[BaseModel]] = {
-    "digital_data_etl": EtlConfig,
-    "feature_engineering": FeatureConfig,
-    "end_to_end_data": EndToEndConfig,
-    "evaluate_retrieval": RetrievalEvaluationConfig,
-}
 FOLDER = Path("configs")
+M = TypeVar("M", bound=BaseModel)
 
 
-def load_config(pipeline: str, path: Path | None = None) -> Any:
-    """`path` None: configs/PIPELINE.yaml. Raises ConfigError with file, line, key and what would be right."""
-    path = path or FOLDER / f"{pipeline}.yaml"
-    text = _read(path)
-    raw, lines = _parse(path, text)
-    config = _validate(CONFIGS[pipeline], raw, path, lines)
-    if etl := config if isinstance(config, EtlConfig) else getattr(config, "etl", None):
-        _check_links(etl, path)
-    return config
+def load_config(name: str, model: type[M], path: Path | None = None) -> M:
+    """`path` None: configs/NAME.yaml. Raises ConfigError with file, line, key and what would be right."""
+    path = path or FOLDER / f"{name}.yaml"
+    raw, lines = _parse(path, _read(path))
+    return _validate(model, raw, path, lines)
 
 
 def load_ask_config(path: Path | None = None) -> AskConfig:
     """`path` None: configs/ask.yaml, or the defaults where there is none. Raises as `load_config`."""
     if path is None and not (FOLDER / "ask.yaml").exists():
         return AskConfig()
-    path = path or FOLDER / "ask.yaml"
-    raw, lines = _parse(path, _read(path))
-    return _validate(AskConfig, raw, path, lines)
+    return load_config("ask", AskConfig, path)
 
 
 def _read(path: Path) -> str:
@@ -95,7 +82,7 @@ def _lines(node: Any, at: tuple[str | int, ...], path: Path) -> Iterator[tuple[t
             yield (*at, key.value), line
 
 
-def _validate(model: type[BaseModel], raw: Any, path: Path, lines: Lines) -> Any:
+def _validate(model: type[M], raw: Any, path: Path, lines: Lines) -> M:
     if raw is None:
         raw = {}
     if not isinstance(raw, Mapping):
@@ -148,32 +135,3 @@ def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
-
-
-def _check_links(config: EtlConfig, path: Path) -> None:
-    """Sources are known, and no link belongs to two authors."""
-    from llm_engineering.features.sources import SOURCES
-
-    known = [source.name for source in SOURCES]
-    owners: dict[tuple[str, str], str] = {}
-    for author in config.authors:
-        for link in author.links:
-            if link.source and link.source not in known:
-                near = _near(link.source, known)
-                raise ConfigError(f"{path}: {author.name}: no source is called {link.source}; {near}")
-            owner = owners.setdefault(_identity(link.source, link.address), author.name)
-            if owner != author.name:
-                raise ConfigError(f"{path}: {link.address} is listed under {owner} and {author.name}; keep one of them")
-
-
-def _identity(source: str | None, address: str) -> tuple[str, str]:
-    """Two spellings of one link are one; a handle or a feed is the same only under the same source."""
-    from llm_engineering.domain.errors import SourceError
-    from llm_engineering.domain.links import canonical_link
-    from llm_engineering.features.sources import source_for
-
-    try:
-        link = canonical_link(address)
-        return "", source_for(link).canonical(link)
-    except SourceError:
-        return source or "", address.strip()

@@ -6,55 +6,58 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from llm_engineering.bootstrap import Platform, build_language_model, build_reranker, build_vector_store
+from llm_engineering.bootstrap import Platform, build_reranker, build_vector_store
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
-from llm_engineering.inference.evaluation.comparison import Comparison, compare
+from llm_engineering.domain.ports import Reranker
+from llm_engineering.inference.evaluation.comparison import compare
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.report import RetrievalReport
 from llm_engineering.inference.retrieval.retrieve import open_index
+from llm_engineering.infrastructure.files import write_whole
 from llm_engineering.settings import Settings
 
 MOST_REMEMBERED = 4000  # passages by late interaction; their token vectors take up to 0.2 MB each
 
 
-def evaluate_on(
+def evaluate_published(
     platform: Platform, config: RetrievalEvaluationConfig, on_progress: Callable[[str], None] = lambda line: None
 ) -> RetrievalReport:
-    """Of what is published; the passages without their headings live in a temporary folder meanwhile.
+    """Every setting on questions made from what is published, compared with the accepted run: `red` when it is worse.
 
-    Raises EmbeddingMismatch, LLMTwinError when too little is indexed, ConfigError when a re-ranker cannot be had,
-    ModelUnavailable when questions were to be generated.
+    The passages without their headings live in a temporary folder meanwhile. Raises EmbeddingMismatch, LLMTwinError
+    when too little is indexed, ConfigError when a re-ranker cannot be had, ModelUnavailable when questions were to be
+    generated.
     """
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
         with tempfile.TemporaryDirectory(prefix="llm-twin-evaluation-") as folder:
-            return evaluate_retrieval(
+            report = evaluate_retrieval(
                 reader=reader,
                 embedder=platform.embedder,
                 scratch=build_vector_store(Settings(vectors=f"edge:///{folder}/vectors")),
-                rerankers=rerankers(platform, config),
+                rerankers=_rerankers(platform, config),
                 config=config,
-                model=build_language_model(platform.settings) if config.generated else None,
+                model=platform.language_model if config.generated else None,
                 on_progress=on_progress,
             )
     finally:
         reader.close()
+    comparison = compare(report, accepted_report(platform.settings), tolerance=config.tolerance)
+    return report.model_copy(update={"red": comparison.red, "note": comparison.note})
 
 
-def rerankers(platform: Platform, config: RetrievalEvaluationConfig) -> dict:
-    """MaxSim, and the cross-encoder when the config names one."""
+def _rerankers(platform: Platform, config: RetrievalEvaluationConfig) -> dict[str, Reranker]:
+    """MaxSim, and the cross-encoder when the config names one; loaded before anything is measured."""
     names = ["maxsim", "cross-encoder"] if config.retrieval.cross_encoder else ["maxsim"]
     found = {}
     for name in names:
         chosen = config.retrieval.model_copy(update={"rerank": name})
-        found[name] = build_reranker(chosen, platform.embedder, remember=min(config.chunks, MOST_REMEMBERED))
-        found[name].scores("loaded", ["before anything is measured"])
+        remember = min(config.chunks, MOST_REMEMBERED)
+        if reranker := build_reranker(platform.settings, chosen, platform.embedder, remember=remember):
+            reranker.scores("loaded", ["before anything is measured"])
+            found[name] = reranker
     return found
-
-
-def judge(report: RetrievalReport, config: RetrievalEvaluationConfig, settings: Settings) -> Comparison:
-    return compare(report, accepted_report(settings), tolerance=config.tolerance)
 
 
 def accepted_file(settings: Settings) -> Path:
@@ -81,10 +84,7 @@ def accept(report: RetrievalReport, settings: Settings) -> Path:
     """Whole or not at all. Raises StoreUnavailable."""
     file = accepted_file(settings)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.write_text(report.model_dump_json(indent=1), encoding="utf-8")
-        new.replace(file)
+        write_whole(file, report.model_dump_json(indent=1), mode=0o644)
     except OSError as error:
         raise StoreUnavailable(f"{file} cannot be written: {error.strerror}") from error
     return file

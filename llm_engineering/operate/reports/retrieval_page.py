@@ -1,14 +1,14 @@
 """The evaluation of retrieval as one self-contained HTML page, its plots inside."""
 
-from pathlib import Path
 from typing import NamedTuple
 
+from llm_engineering.domain.runs import RunRecord
 from llm_engineering.domain.statistics import Estimate
-from llm_engineering.inference.evaluation.comparison import Comparison
 from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport, Scores
+from llm_engineering.operate.reports import page
+from llm_engineering.operate.reports.template import render_template
 
-TEMPLATE = Path(__file__).with_name("retrieval_page.html")
 WIDTH = 560  # of a plot from 0 to 1, in SVG units
 COLOURS = {"best": "#2f9e6e", "configured": "#5b7db1", "dense": "#e0a83e", "": "#8fb8de"}
 
@@ -24,16 +24,21 @@ class Mark(NamedTuple):
     estimate: Estimate
 
 
-def render(report: RetrievalReport, comparison: Comparison) -> str:
-    """HTML with nothing from elsewhere. Everything that came from outside is escaped."""
-    from jinja2 import Environment, StrictUndefined
+def render(run_name: str, record: RunRecord) -> str:
+    """HTML with nothing from elsewhere. Everything that came from outside is escaped.
 
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"number": lambda value: f"{value:.3f}", "percent": lambda value: f"{100 * value:+.1f} %"}
+    Of a run that ended before anything was measured: the page every run has.
+    """
+    reports = record.of(RetrievalReport)
+    return render_report(reports[0]) if reports else page.render(run_name, record)
+
+
+def render_report(report: RetrievalReport) -> str:
     slices = sorted({scores.slice for scores in report.scores if scores.slice != "all"})
-    return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return render_template(
+        "retrieval_page.html",
+        filters={"number": lambda value: f"{value:.3f}", "percent": lambda value: f"{100 * value:+.1f} %"},
         report=report,
-        comparison=comparison,
         measures=MEASURES,
         plots={
             "All questions": marks(report, "all", filtered=False),
