@@ -49,7 +49,7 @@ ADVICE = {
     Reason.BAD_LINK: "correct this line of the config",
     Reason.UNREADABLE: "open it; replace it by a copy that is whole and without a password, or remove it",
     Reason.NO_SOURCE: "a source was removed or renamed: bring it back, or crawl the link again",
-    Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of `poe run-features` has the traceback",
+    Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of the run has the traceback",
 }
 
 
