@@ -192,7 +192,7 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             for piece in body:
                 self.wfile.write(piece)
 
-        def log_message(self, *args) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     return Answering

@@ -1,6 +1,6 @@
 """`poe crawl-status`: what happened to every link, and what to do about the dead letters and the unindexed documents.
 
-Exit code 0: shown. 1: the store cannot be read. 2: a setting or the command line is wrong.
+Exit code 0: printed. 1: the store cannot be read. 2: a setting or the command line is wrong.
 """
 
 import json
@@ -16,7 +16,7 @@ from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome,
 from llm_engineering.domain.ports import Ledger
 from llm_engineering.features.crawl.coordinator import FIXABLE_HERE, RETRY_DEAD_AFTER
 
-SHOWN = 200  # rows of the table; --json has all
+MAX_ROWS = 200  # rows of the table; --json has all
 LOST = (Outcome.FAILED, Outcome.DEAD)
 
 ADVICE = {
@@ -49,7 +49,7 @@ ADVICE = {
     Reason.BAD_LINK: "correct this line of the config",
     Reason.UNREADABLE: "open it; replace it by a copy that is whole and without a password, or remove it",
     Reason.NO_SOURCE: "a source was removed or renamed: bring it back, or crawl the link again",
-    Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of `poe run-features` has the traceback",
+    Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of the run has the traceback",
 }
 
 
@@ -144,7 +144,7 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
     console.print(f"\n[bold]Dead letters: {lost}[/]")
     days = RETRY_DEAD_AFTER.days
     console.print(f"Every run asks `failed` ones again; `dead` ones --retry-failed does, or a run {days} days later.")
-    for _, entry in zip(range(SHOWN), letters, strict=False):
+    for _, entry in zip(range(MAX_ROWS), letters, strict=False):
         why = f"{entry.reason}: {entry.detail}" if entry.detail else str(entry.reason)
         console.print(f"\n[bold]{escape(entry.link)}[/]", soft_wrap=True)
         tries = (
@@ -152,8 +152,8 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
         )
         console.print(f"  {entry.outcome} ({escape(why)}); {tries}", soft_wrap=True)
         console.print(f"  [dim]{escape(advice(entry))}[/]", soft_wrap=True)
-    if lost > SHOWN:
-        console.print(f"\n… and {lost - SHOWN} more; --json lists all.")
+    if lost > MAX_ROWS:
+        console.print(f"\n… and {lost - MAX_ROWS} more; --json lists all.")
 
 
 def _list_documents(failures: list[DocumentFailure]) -> None:
@@ -166,11 +166,11 @@ def _list_documents(failures: list[DocumentFailure]) -> None:
     console = Console(highlight=False)
     console.print(f"\n[bold]Documents that are not in the index: {len(failures)}[/]")
     console.print("Tried again when they change, when the program does, or with `poe run-features --rebuild`.")
-    for failure in failures[:SHOWN]:
+    for failure in failures[:MAX_ROWS]:
         console.print(f"\n[bold]{escape(failure.link)}[/]", soft_wrap=True)
         console.print(f"  {failure.reason} ({escape(failure.detail)})", soft_wrap=True)
         console.print(f"  [dim]{escape(ADVICE[failure.reason])}[/]", soft_wrap=True)
-    if (more := len(failures) - SHOWN) > 0:
+    if (more := len(failures) - MAX_ROWS) > 0:
         console.print(f"\n… and {more} more; --json lists all.")
 
 

@@ -1,5 +1,7 @@
 """Everything this platform raises on purpose. Each message says what, where and what to do."""
 
+from traceback import walk_tb
+
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.runs import CrawlReport, FeatureReport
 
@@ -105,3 +107,11 @@ class ModelNotFound(LLMTwinError):
 
 class BadQuestion(LLMTwinError):
     """The question cannot be asked as it is: empty, too long, or asking for more passages than there may be."""
+
+
+def raised_at(error: BaseException) -> str:
+    """The module and line that raised, and the last of ours before it."""
+    frames = walk_tb(error.__traceback__)
+    places = [f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in frames] or ["?"]
+    ours = next((place for place in reversed(places) if place.startswith("llm_engineering.")), places[-1])
+    return places[-1] if ours == places[-1] else f"{places[-1]}, called from {ours}"

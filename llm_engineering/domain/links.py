@@ -73,8 +73,9 @@ def is_host(link: str, *hosts: str) -> bool:
 
 
 def _bad(url: str, why: str) -> SourceError:
-    shown = re.sub(r"//[^/?#]*@", "//...@", url.strip()).encode("utf-8", "backslashreplace").decode()[:500]
-    return SourceError(shown, Reason.BAD_LINK, why, retry=False)
+    # not `redacted_url`: this is the link's key in the ledger, which must keep its query
+    key = re.sub(r"//[^/?#]*@", "//...@", url.strip()).encode("utf-8", "backslashreplace").decode()[:500]
+    return SourceError(key, Reason.BAD_LINK, why, retry=False)
 
 
 def _web(scheme: str, host: str, port: int | None, path: str, query: str) -> str:

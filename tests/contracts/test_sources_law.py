@@ -46,6 +46,9 @@ class Saved:
         body = (self.folder / self.serve[url]).read_bytes()
         return Fetched(url, 200, "text/html", body.decode(), body)
 
+    def login(self, url, fields, submit):
+        raise SourceError(url, Reason.LOGIN, "there is no form", retry=False)
+
     def close(self):
         pass
 
@@ -70,8 +73,15 @@ class Scene:
         saved = Saved(self.here, self.case.get("serve", {}))
         context = FetchContext(fetch=saved, browser=lambda: saved, repositories=build_repositories(GitConfig()))
         author = AuthorConfig(name="Ann", links=[self.case["line"]])
-        stores = {"warehouse": self.warehouse, "ledger": self.ledger}
-        return crawl_author(author, context=context, **stores, concurrency=2, min_success_rate=0.5, **more)
+        return crawl_author(
+            author,
+            context=context,
+            warehouse=self.warehouse,
+            ledger=self.ledger,
+            concurrency=2,
+            min_success_rate=0.5,
+            **more,
+        )
 
 
 @pytest.fixture
@@ -133,6 +143,7 @@ def test_what_is_not_there_is_reported_and_not_raised(source, scene):
 
     with pytest.raises(TooFewRead) as caught:
         scene.crawl()
+    assert caught.value.report
     [failure] = caught.value.report.failures
     assert failure.reason in Reason
     assert failure.detail

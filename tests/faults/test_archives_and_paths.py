@@ -6,6 +6,7 @@ import struct
 import zipfile
 
 import pytest
+from fetch_context import NOTHING
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
@@ -28,7 +29,7 @@ def refused(path):
     """As a run sees it: the reason, no retry, and nothing else on the disk than before."""
     before = sorted(path.parent.rglob("*"))
     with pytest.raises(SourceError) as caught:
-        list(SOURCE.crawl(Target(link_of(str(path), {}), str(path)), None))
+        list(SOURCE.crawl(Target(link_of(str(path), {}), str(path)), NOTHING))
     assert (caught.value.reason, caught.value.retry) == (Reason.BAD_ARCHIVE, False)
     assert sorted(path.parent.rglob("*")) == before
     return caught.value.detail

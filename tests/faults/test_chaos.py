@@ -82,7 +82,7 @@ class World:
         ).model_dump_json()
 
 
-def start(world: World, home: Path) -> subprocess.Popen:
+def start(world: World, home: Path) -> subprocess.Popen[str]:
     outside = {key: value for key, value in os.environ.items() if not key.startswith("TWIN_")}
     ours = {"TWIN_HOME": str(home), "TWIN_EMBEDDER": "hashing:64", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -108,6 +108,7 @@ def run_and_kill(world: World, home: Path, random: Random, steps: Counter[str]) 
     word = random.choice(("crawl", "features"))
     wanted, delay = random.randint(1, max(steps[word] // 2, 1)), random.random() ** 2 * 0.2
     child, heard = start(world, home), 0
+    assert child.stdout
     while heard < wanted and (line := child.stdout.readline()):
         heard += line.startswith(word)
     Event().wait(delay)
@@ -126,11 +127,14 @@ def state_of(home: Path) -> tuple[dict, dict, list]:
             for document in twin.warehouse.documents()
         }
         root = home / "vectors"
-        shard = EdgeEngine.view(root / current(root) / "shard")
+        live, reader = current(root), twin.vectors.reader()
+        info = reader.info()
+        assert live
+        assert info
+        shard = EdgeEngine.view(root / live / "shard")
         chunks = dict(shard.scroll(None, fields))
         shard.close()
-        reader = twin.vectors.reader()
-        assert list(twin.warehouse.changes(reader.info().token)) == []
+        assert list(twin.warehouse.changes(info.token)) == []
         vectors = twin.embedder.embed(QUESTIONS)
         found = [
             [(hit.chunk.id, round(hit.score, 4)) for hit in reader.search(vector=vector, limit=20)]

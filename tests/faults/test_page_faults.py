@@ -3,10 +3,10 @@
 import gzip
 
 import pytest
+from fetch_context import fetch_context, no_browser
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.cleaning.clean import clean_body
 from llm_engineering.features.reading import feeds
 from llm_engineering.features.reading.feeds import links_at
@@ -26,10 +26,7 @@ EXTERNAL = (
 
 @pytest.fixture
 def context(new_fetcher):
-    def none():
-        raise SourceError("browser", Reason.BROWSER, "no Chromium found", retry=False)
-
-    return FetchContext(fetch=new_fetcher(), browser=none, repositories=None)
+    return fetch_context(fetch=new_fetcher(), browser=no_browser)
 
 
 def refused(site, context, path: str) -> SourceError:

@@ -20,10 +20,13 @@ def begin(monkeypatch):
     monkeypatch.setenv("TWIN_EMBEDDER", "hashing:64")
     started = []
 
-    def run(*words: object) -> subprocess.Popen:
+    def run(*words: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tools.run", *map(str, words)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=os.environ, **pipes))
+        started.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
         return started[-1]
 
     yield run

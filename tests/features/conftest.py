@@ -1,12 +1,11 @@
 """Reading pages without a network: a fetcher and a browser that know a few addresses by heart."""
 
-from contextlib import AbstractContextManager
-
 import pytest
+from fetch_context import fetch_context, no_browser
 
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import Checkout, FetchContext, Fetched
+from llm_engineering.domain.ports import Fetched
 
 
 class WrittenPages:
@@ -40,16 +39,6 @@ class WrittenPages:
         pass
 
 
-class NoRepositories:
-    """For sources that ask for none."""
-
-    def head(self, url: str, *, branch: str | None = None) -> str:
-        raise SourceError(url, Reason.GIT, "there is no repository", retry=False)
-
-    def checkout(self, url: str, *, branch: str | None = None) -> AbstractContextManager[Checkout]:
-        raise SourceError(url, Reason.GIT, "there is no repository", retry=False)
-
-
 @pytest.fixture
 def web():
     return WrittenPages()
@@ -63,12 +52,9 @@ def rendered():
 
 @pytest.fixture
 def context(web, rendered):
-    return FetchContext(fetch=web, browser=lambda: rendered, repositories=NoRepositories())
+    return fetch_context(fetch=web, browser=lambda: rendered)
 
 
 @pytest.fixture
-def reach_without_browser(web):
-    def none():
-        raise SourceError("browser", Reason.BROWSER, "no Chromium found", retry=False)
-
-    return FetchContext(fetch=web, browser=none, repositories=NoRepositories())
+def context_without_browser(web):
+    return fetch_context(fetch=web, browser=no_browser)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from loopback import Answer
+from waiting import until
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
@@ -43,10 +44,20 @@ def failure(browser, url) -> SourceError:
 
 def belongs_to(process: psutil.Process, folder: Path) -> bool:
     """Whether it is the browser itself (not one of its renderers), with its profile in that folder."""
-    line = process.info["cmdline"] or ()
+    try:
+        line = process.cmdline()
+    except psutil.Error:  # it has gone, or is another user's
+        return False
     return any(word.startswith(f"--user-data-dir={folder}") for word in line) and not any(
         word.startswith("--type=") for word in line
     )
+
+
+def still_runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def processes() -> set[int]:
@@ -278,7 +289,7 @@ def test_a_browser_that_dies_on_a_page_twice_is_given_up_with_a_reason_and_leave
     assert site.hits("/") >= 2
     browser.close()
     browser.close()
-    assert not [one for one in psutil.process_iter(["cmdline"]) if belongs_to(one, tmp_path)]
+    assert not [one for one in psutil.process_iter() if belongs_to(one, tmp_path)]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,13 +303,13 @@ def test_closing_leaves_no_process_and_no_profile(site, tmp_path, monkeypatch):
     browser = SeleniumBrowser(allow_hosts=("127.0.0.1",), quiet_seconds=0.2)
     threads = threading.active_count()
     browser.get(site.url("/"))
-    [program] = [one for one in psutil.process_iter(["cmdline"]) if belongs_to(one, tmp_path)]
+    [program] = [one for one in psutil.process_iter() if belongs_to(one, tmp_path)]
     started = [program.parent(), program, *program.children(recursive=True)]  # its driver, itself, its renderers
     assert len(started) > 3
     browser.close()
-    assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    until(lambda: not any(map(still_runs, started)))
     assert list(tmp_path.iterdir()) == []
-    assert threading.active_count() <= threads + 2, "its proxy has ended"
+    until(lambda: threading.active_count() <= threads + 2)  # its proxy has ended
 
 
 # --- finding it --------------------------------------------------------------------------------------------------

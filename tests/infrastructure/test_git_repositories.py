@@ -56,8 +56,8 @@ def scratch(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def repositories(**options) -> GitRepositories:
-    return GitRepositories(**{"timeout": 30.0, "max_bytes": 20_000_000, **options})
+def repositories(*, timeout=30.0, max_bytes=20_000_000, **options) -> GitRepositories:
+    return GitRepositories(timeout=timeout, max_bytes=max_bytes, **options)
 
 
 def failure(work, *arguments, **options) -> SourceError:

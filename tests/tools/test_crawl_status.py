@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome, Reason
-from tools.crawl_status import ADVICE, SHOWN, crawl_status
+from tools.crawl_status import ADVICE, MAX_ROWS, crawl_status
 
 
 def entry(name, outcome, *, author="Ann", **more):
@@ -120,9 +120,9 @@ def test_nothing_crawled_and_nothing_lost(ledger):
 
 
 def test_a_long_list_is_cut_in_the_table_and_whole_in_json(ledger):
-    ledger(*(entry(f"x{n}", Outcome.FAILED, reason=Reason.DNS) for n in range(SHOWN + 5)))
+    ledger(*(entry(f"x{n}", Outcome.FAILED, reason=Reason.DNS) for n in range(MAX_ROWS + 5)))
     assert "and 5 more" in run().output
-    assert len(json.loads(run("--json").output)["dead_letters"]) == SHOWN + 5
+    assert len(json.loads(run("--json").output)["dead_letters"]) == MAX_ROWS + 5
 
 
 def test_every_reason_has_advice():

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llm_engineering.bootstrap import build_warehouse
-from llm_engineering.features.config import AuthorConfig, FetchConfig
+from llm_engineering.features.config import FetchConfig
 from llm_engineering.features.crawl.run import crawl_author
 from tools.bench.result import Bar, Benchmark
-from tools.bench.sites import HOSTS, links_to, reaching, serving
+from tools.bench.sites import HOSTS, author_of, loopback_context, serving
 
 LATENCY = 0.2  # seconds before each answer
 PAGES = 500
@@ -52,10 +52,10 @@ def crawl(port: int, warehouse_file: Path, hosts: tuple[str, ...], *, pages: int
     """Raises RuntimeError when a page is missing afterwards: a fast crawl that loses pages is no figure."""
     warehouse, ledger = build_warehouse(f"sqlite:///{warehouse_file}")
     try:
-        with reaching() as context:
+        with loopback_context() as context:
             began = time.perf_counter()
             crawl_author(
-                AuthorConfig(name="Bench", links=links_to(port, pages, hosts)),
+                author_of(port, pages, hosts),
                 context=context,
                 warehouse=warehouse,
                 ledger=ledger,

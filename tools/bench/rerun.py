@@ -8,12 +8,12 @@ from typing import NamedTuple
 from llm_engineering.bootstrap import build_embedder, open_platform
 from llm_engineering.domain.ports import Embedder
 from llm_engineering.domain.runs import CrawlReport, FeatureReport
-from llm_engineering.features.config import AuthorConfig, FeatureConfig, FetchConfig
+from llm_engineering.features.config import FeatureConfig, FetchConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.settings import Settings
 from tools.bench.result import Bar, Benchmark
-from tools.bench.sites import links_to, reaching, serving
+from tools.bench.sites import author_of, loopback_context, serving
 
 PAGES = 500
 
@@ -61,9 +61,9 @@ def measure(*, pages: int = PAGES, embedder: Embedder | None = None) -> Benchmar
 
 def run(settings: Settings, port: int, pages: int, embedder: Embedder) -> Run:
     began = time.perf_counter()
-    with open_platform(settings) as twin, reaching() as context:
+    with open_platform(settings) as twin, loopback_context() as context:
         crawl = crawl_author(
-            AuthorConfig(name="Bench", links=links_to(port, pages)),
+            author_of(port, pages),
             context=context,
             warehouse=twin.warehouse,
             ledger=twin.ledger,

@@ -8,12 +8,12 @@ import asyncio
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_engineering.features.config import FetchConfig
+from llm_engineering.features.config import AuthorConfig, FetchConfig, LinkSpec
 
 if TYPE_CHECKING:
     from llm_engineering.domain.ports import FetchContext
@@ -26,27 +26,27 @@ WORDS = (
 
 
 @contextmanager
-def serving(*, latency: float = 0.0) -> Iterator[int]:
+def serving(*, latency: float = 0.0) -> Generator[int]:
     """The port of a server that is every host and waits `latency` seconds before each answer."""
     command = [sys.executable, "-m", "tools.bench.sites", str(latency)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-    try:
-        port = server.stdout.readline()
-        if not port:
-            raise RuntimeError("the loopback server did not start")
-        yield int(port)
-    finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as server:
+        try:
+            port = server.stdout.readline() if server.stdout else ""
+            if not port:
+                raise RuntimeError("the loopback server did not start")
+            yield int(port)
+        finally:
+            server.terminate()
 
 
-def links_to(port: int, pages: int, hosts: tuple[str, ...] = HOSTS) -> list[str]:
-    return [f"http://{hosts[number % len(hosts)]}:{port}/articles/{number}" for number in range(pages)]
+def author_of(port: int, pages: int, hosts: tuple[str, ...] = HOSTS) -> AuthorConfig:
+    """An author of so many pages, spread over the hosts."""
+    addresses = (f"http://{hosts[number % len(hosts)]}:{port}/articles/{number}" for number in range(pages))
+    return AuthorConfig(name="Bench", links=tuple(LinkSpec(address=address) for address in addresses))
 
 
 @contextmanager
-def reaching() -> Iterator["FetchContext"]:
+def loopback_context() -> Generator["FetchContext"]:
     """The real fetcher with the defaults of a config, for which every name is here."""
     from llm_engineering.domain.ports import FetchContext
     from llm_engineering.infrastructure.fetchers.git import GitRepositories

@@ -19,11 +19,11 @@ from llm_engineering.features.sources import Target
 
 RETRY_DEAD_AFTER = timedelta(days=7)  # a link that is dead for a reason of the site's is left alone for so long
 
-# Dead for a reason of ours: a setting, a file or a key may have changed since, so they are asked on every run.
+# Dead for a reason of ours: a setting, a file, a key or the code may have changed since, so every run asks them.
 FIXABLE_HERE = (
-    Reason.BAD_ARCHIVE, Reason.BAD_LINK, Reason.BLOCKED_ADDRESS, Reason.BROWSER, Reason.GIT, Reason.LOADER,
-    Reason.LOGIN, Reason.MISSING_CREDENTIALS, Reason.MISSING_FILE, Reason.NEEDS_JAVASCRIPT, Reason.ROBOTS,
-    Reason.TOO_LARGE,
+    Reason.BAD_ARCHIVE, Reason.BAD_LINK, Reason.BLOCKED_ADDRESS, Reason.BROWSER, Reason.GIT, Reason.INTERNAL_ERROR,
+    Reason.LOADER, Reason.LOGIN, Reason.MISSING_CREDENTIALS, Reason.MISSING_FILE, Reason.NEEDS_JAVASCRIPT,
+    Reason.ROBOTS, Reason.TOO_LARGE,
 )  # fmt: skip
 
 

@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from loguru import logger
 from pydantic import JsonValue
 
-from llm_engineering.domain.errors import ConfigError, SourceError
+from llm_engineering.domain.errors import ConfigError, SourceError, raised_at
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext
+from llm_engineering.domain.text import storable
 from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.sources import Source, source_for, source_named
 
+LONGEST_DETAIL = 500  # characters
 LIMIT = "limit"  # the one option every source with `discover` has: read no more links than this
 
 
@@ -165,8 +168,17 @@ def _expand_line(spec: LinkSpec, context: FetchContext, sources: Sequence[Source
         if not found:
             raise SourceError(key, Reason.EMPTY, "no links found here; is the address right?", retry=True)
         yield ListRead(key, source.name)
-    except SourceError as error:
-        yield UnreadableLink(key, source.name, error)
+    except Exception as error:
+        yield UnreadableLink(key, source.name, as_source_error(key, error))
+
+
+def as_source_error(link: str, error: Exception) -> SourceError:
+    """What nobody foresaw is the link's own failure, too: the rest of the run goes on. The log has the traceback."""
+    if isinstance(error, SourceError):
+        return error
+    detail = storable(" ".join(f"{type(error).__name__} at {raised_at(error)}: {error}".split())[:LONGEST_DETAIL])
+    logger.opt(exception=error).error("{} is not read: {}", link, detail)
+    return SourceError(link, Reason.INTERNAL_ERROR, detail, retry=False)
 
 
 def _task_of_link(address: str, sources: Sequence[Source]) -> Task | UnreadableLink:

@@ -13,7 +13,7 @@ from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import FetchContext
 from llm_engineering.domain.text import storable
-from llm_engineering.features.crawl.expand_links import Task
+from llm_engineering.features.crawl.expand_links import Task, as_source_error
 from llm_engineering.features.sources import Page, Skipped, Target
 
 BATCH = 64  # documents of one link that travel together
@@ -35,7 +35,7 @@ class Delivery:
 
 
 def read_link(task: Task, target: Target, *, author: Author, context: FetchContext) -> Iterator[Delivery]:
-    """Everything the link gives, in batches of bounded size. A SourceError is delivered, a bug is raised."""
+    """Everything the link gives, in batches of bounded size. Whatever is raised is delivered as the link's error."""
     delivery, characters, found = Delivery(task), 0, 0
     try:
         for item in task.source.crawl(target, context):
@@ -53,8 +53,8 @@ def read_link(task: Task, target: Target, *, author: Author, context: FetchConte
             raise SourceError(task.link, Reason.EMPTY, _why_empty(delivery.skipped), retry=False)
     except NotModified:
         delivery.not_modified = True
-    except SourceError as error:
-        delivery.error = error
+    except Exception as error:
+        delivery.error = as_source_error(task.link, error)
     delivery.last = True
     yield delivery
 

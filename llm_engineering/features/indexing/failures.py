@@ -12,7 +12,7 @@ from typing import Literal
 from loguru import logger
 
 from llm_engineering.domain.documents import Document
-from llm_engineering.domain.errors import CleaningError, StoreCorrupt
+from llm_engineering.domain.errors import CleaningError, StoreCorrupt, raised_at
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import DocumentFailure, Reason
 from llm_engineering.domain.ports import Change, IndexWriter, Ledger, Warehouse
@@ -65,21 +65,13 @@ def failure_by(
     raised on purpose and has no other behind it."""
     foreseen = isinstance(error, CleaningError | StoreCorrupt)
     cause = error.__cause__ if foreseen else error
-    place = f"{type(cause).__name__} at {_raised_at(cause)}: " if cause else ""
+    place = f"{type(cause).__name__} at {raised_at(cause)}: " if cause else ""
     reason = Reason.UNREADABLE if foreseen else Reason.INTERNAL_ERROR
     failure = failure_of(document_id, document, reason, f"{stage}: {place}{error}", code_version)
     trace = "\n" + "".join(traceback.format_exception(cause)) if cause else ""
     level = "WARNING" if foreseen else "ERROR"
     logger.log(level, "{} is not indexed: {}, {}{}", failure.link, reason, failure.detail, trace)
     return failure
-
-
-def _raised_at(error: BaseException) -> str:
-    """The module and line that raised, and the last of ours before it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    places = [f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in frames] or ["?"]
-    ours = next((place for place in reversed(places) if place.startswith("llm_engineering.")), places[-1])
-    return places[-1] if ours == places[-1] else f"{places[-1]}, called from {ours}"
 
 
 class OpenFailures:

@@ -1,7 +1,8 @@
 """The same crawl into every kind of store ends with the same documents and the same ledger."""
 
+from fetch_context import fetch_context
+
 from llm_engineering.domain.ledger import Outcome
-from llm_engineering.domain.ports import FetchContext
 from llm_engineering.features.config import AuthorConfig
 from llm_engineering.features.crawl.run import crawl_author
 
@@ -10,12 +11,13 @@ WORDS = "<article><p>" + "An article has many words, and this one says so again 
 
 def test_a_site_is_followed_in_every_store(open_stores, site, new_fetcher):
     warehouse, ledger = open_stores()
-    context = FetchContext(fetch=new_fetcher(per_host=8), browser=lambda: None, repositories=None)
+    context = fetch_context(fetch=new_fetcher(per_host=8))
 
     def crawl(**more):
         author = AuthorConfig(name="Ann", links=[{"web_article": site.url("/sitemap.xml")}])
-        stores = {"warehouse": warehouse, "ledger": ledger}
-        return crawl_author(author, context=context, **stores, concurrency=4, min_success_rate=0.5, **more)
+        return crawl_author(
+            author, context=context, warehouse=warehouse, ledger=ledger, concurrency=4, min_success_rate=0.5, **more
+        )
 
     def sitemap(*numbers):
         places = "".join(f"<url><loc>{site.url(f'/posts/{number}')}</loc></url>" for number in numbers)

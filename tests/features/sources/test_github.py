@@ -4,15 +4,16 @@ import json
 import subprocess
 
 import pytest
+from fetch_context import NOTHING, fetch_context
 
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import FetchContext, Fetched
+from llm_engineering.domain.ports import Fetched
 from llm_engineering.features.reading.languages import language_of
 from llm_engineering.features.reading.licences import licence_of
 from llm_engineering.features.sources import Page, Skipped, Target
-from llm_engineering.features.sources.github import API, PAGE_SIZE, SOURCE, repository_place
+from llm_engineering.features.sources.github import API, PAGE_SIZE, SOURCE, discover, repository_place
 from llm_engineering.infrastructure.fetchers.git import GitRepositories
 
 MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person … The above copyright notice …"
@@ -63,11 +64,11 @@ def repository(tmp_path):
 @pytest.fixture
 def context():
     repositories = GitRepositories(timeout=60, max_bytes=50_000_000)
-    return FetchContext(fetch=None, browser=lambda: None, repositories=repositories, max_file_bytes=10_000)
+    return fetch_context(repositories=repositories, max_file_bytes=10_000)
 
 
 def read(context, address, etag=None, **options):
-    [url] = SOURCE.discover(str(address), context)
+    [url] = discover(str(address), context)
     link = SOURCE.canonical(canonical_link(url))
     items = list(SOURCE.crawl(Target(link, url, etag=etag, options=options), context))
     skipped = {}
@@ -262,7 +263,7 @@ def test_on_github_a_document_opens_at_its_commit(repository):
             assert url == "https://github.com/ann/code.git"
             return super().checkout(repository.path.as_uri(), **branch)
 
-    context = FetchContext(fetch=None, browser=None, repositories=Elsewhere(timeout=60, max_bytes=50_000_000))
+    context = fetch_context(repositories=Elsewhere(timeout=60, max_bytes=50_000_000))
     pages, _ = read(context, "Ann/Code")
     commit = repository("rev-parse", "HEAD")
     assert pages["src/a.py"].link == "https://github.com/ann/code/blob/HEAD/src/a.py"
@@ -281,7 +282,7 @@ def test_on_github_a_document_opens_at_its_commit(repository):
     ],
 )
 def test_an_address_of_one_repository_is_that_repository(address, url):
-    assert list(SOURCE.discover(address, None)) == [url]
+    assert list(discover(address, NOTHING)) == [url]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_an_address_of_one_repository_is_that_repository(address, url):
 )
 def test_what_is_no_address_of_a_repository_says_what_to_write(address):
     with pytest.raises(SourceError, match="write") as caught:
-        list(SOURCE.discover(address, None))
+        list(discover(address, NOTHING))
     assert caught.value.reason == Reason.BAD_LINK
 
 
@@ -320,7 +321,7 @@ def listed(name, **more):
 def test_an_owner_s_repositories_are_listed_page_by_page(address):
     full = json.dumps([listed(f"r{number}") for number in range(PAGE_SIZE)])
     api = Api(full, json.dumps([listed("last"), listed("theirs", fork=True), listed("old", archived=True)]))
-    found = list(SOURCE.discover(address, FetchContext(fetch=api, browser=None, repositories=None)))
+    found = list(discover(address, fetch_context(fetch=api)))
     assert len(found) == PAGE_SIZE + 1
     assert found[-1] == "https://github.com/ann/last"
     assert api.asked == [API.format(owner="ann", size=PAGE_SIZE, page=page) for page in (1, 2)]
@@ -329,7 +330,7 @@ def test_an_owner_s_repositories_are_listed_page_by_page(address):
 @pytest.mark.parametrize("text", ["<html>", '{"message": "rate limited"}', '[{"name": "x"}]', "[3]"])
 def test_an_answer_that_is_no_list_is_said_to_be_none(text):
     with pytest.raises(SourceError) as caught:
-        list(SOURCE.discover("ann", FetchContext(fetch=Api(text), browser=None, repositories=None)))
+        list(discover("ann", fetch_context(fetch=Api(text))))
     assert (caught.value.reason, caught.value.retry) == (Reason.BAD_FEED, True)
 
 

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from fetch_context import NOTHING
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
@@ -13,7 +14,7 @@ from llm_engineering.features.sources.langchain_loader import SOURCE, link_of, l
 
 def read(name, **arguments):
     options = {"arguments": arguments}
-    return list(SOURCE.crawl(Target(link_of(name, options), name, options=options), None))
+    return list(SOURCE.crawl(Target(link_of(name, options), name, options=options), NOTHING))
 
 
 def failed(name, **arguments):
@@ -77,11 +78,11 @@ def test_a_missing_package_is_named(tmp_path):
     assert not error.retry
 
 
-def test_what_a_loader_raises_is_trouble_with_this_link(tmp_path):
+def test_what_a_loader_raises_is_a_failure_of_this_link(tmp_path):
     assert "RuntimeError" in failed("TextLoader", file_path=str(tmp_path / "nowhere.txt")).detail
     assert "TypeError" in failed("TextLoader", wrong=1).detail
     with pytest.raises(SourceError, match="arguments is a mapping"):
-        list(SOURCE.crawl(Target("langchain:TextLoader#1", "TextLoader", options={"arguments": [1]}), None))
+        list(SOURCE.crawl(Target("langchain:TextLoader#1", "TextLoader", options={"arguments": [1]}), NOTHING))
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ import zipfile
 from datetime import UTC, datetime
 
 import pytest
+from fetch_context import NOTHING, fetch_context
 
 from llm_engineering.bootstrap import build_warehouse
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import FetchContext, Fetched
-from llm_engineering.features.config import AuthorConfig
+from llm_engineering.domain.ports import Fetched
+from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.reading.linkedin_export import unquoted
 from llm_engineering.features.sources import Skipped, Target
@@ -51,7 +52,7 @@ def export(tmp_path):
     return write
 
 
-def read(address, context=None):
+def read(address, context=NOTHING):
     link = link_of(str(address), {})
     return list(SOURCE.crawl(Target(link, str(address)), context))
 
@@ -119,12 +120,12 @@ def test_quotes_around_lines_go_and_others_stay(text, plain):
 
 def test_an_export_is_imported_once_and_a_deleted_post_goes(export, tmp_path):
     warehouse, ledger = build_warehouse(f"sqlite:///{tmp_path}/w.db")
-    context = FetchContext(fetch=None, browser=lambda: None, repositories=None)
 
     def crawl(shares):
         author = AuthorConfig(name="Ann", links=[{"linkedin": str(export({"Shares.csv": shares}))}])
-        settings = {"context": context, "warehouse": warehouse, "ledger": ledger}
-        return crawl_author(author, concurrency=1, min_success_rate=0.5, **settings)
+        return crawl_author(
+            author, context=NOTHING, warehouse=warehouse, ledger=ledger, concurrency=1, min_success_rate=0.5
+        )
 
     two = SHARES + "2024-04-01 00:00:00,https://www.linkedin.com/posts/ann_x,Later,,,\r\n"
     assert crawl(two).documents_inserted == 2
@@ -165,13 +166,13 @@ class Browser:
         pass
 
 
-def reach_with(browser, credentials=("ann", "right")):
-    return FetchContext(fetch=None, browser=lambda: browser, repositories=None, credentials=lambda service: credentials)
+def context_with(browser, credentials=("ann", "right")):
+    return fetch_context(browser=lambda: browser, credentials=lambda service: credentials)
 
 
 def test_a_post_is_read_after_logging_in_once():
     browser = Browser()
-    context = reach_with(browser)
+    context = context_with(browser)
     [page] = read("https://www.linkedin.com/posts/ann_naming-activity-1", context)
     [article] = read("https://www.linkedin.com/pulse/naming-ann", context)
     assert (page.body, page.kind, page.title) == (POST, Kind.POST, "Ann on naming")
@@ -180,9 +181,8 @@ def test_a_post_is_read_after_logging_in_once():
 
 
 def test_without_credentials_it_says_what_to_set_and_starts_no_browser():
-    context = FetchContext(fetch=None, browser=lambda: pytest.fail("no browser is needed"), repositories=None)
     with pytest.raises(SourceError) as caught:
-        read("https://www.linkedin.com/posts/x", context)
+        read("https://www.linkedin.com/posts/x")
     assert caught.value.reason == Reason.MISSING_CREDENTIALS
     for word in ("TWIN_LINKEDIN_USERNAME", "TWIN_LINKEDIN_PASSWORD", "- linkedin: export.zip"):
         assert word in caught.value.detail
@@ -190,14 +190,14 @@ def test_without_credentials_it_says_what_to_set_and_starts_no_browser():
 
 def test_a_wall_is_never_stored():
     with pytest.raises(SourceError) as caught:
-        read("https://www.linkedin.com/posts/x", reach_with(Browser(password="another")))
+        read("https://www.linkedin.com/posts/x", context_with(Browser(password="another")))
     assert caught.value.reason == Reason.LOGIN
     assert not caught.value.retry
 
 
 def test_an_empty_page_behind_the_login_is_not_stored():
     with pytest.raises(SourceError):
-        read("https://www.linkedin.com/posts/x", reach_with(Browser(post="<html><body></body></html>")))
+        read("https://www.linkedin.com/posts/x", context_with(Browser(post="<html><body></body></html>")))
 
 
 def test_a_refused_login_is_tried_once_for_all_links(tmp_path):
@@ -208,9 +208,11 @@ def test_a_refused_login_is_tried_once_for_all_links(tmp_path):
 
     browser = Refusing()
     warehouse, ledger = build_warehouse(f"sqlite:///{tmp_path}/w.db")
-    author = AuthorConfig(name="Ann", links=[f"https://www.linkedin.com/posts/{number}" for number in range(9)])
-    settings = {"context": reach_with(browser), "warehouse": warehouse, "ledger": ledger, "concurrency": 3}
-    report = crawl_author(author, min_success_rate=0, **settings)
+    links = tuple(LinkSpec(address=f"https://www.linkedin.com/posts/{number}") for number in range(9))
+    author, context = AuthorConfig(name="Ann", links=links), context_with(browser)
+    report = crawl_author(
+        author, context=context, warehouse=warehouse, ledger=ledger, concurrency=3, min_success_rate=0
+    )
     assert (report.failed, browser.logins) == (9, 1)
     assert {failure.detail for failure in report.failures} == {"wrong password"}
     assert list(warehouse.documents()) == []
@@ -240,7 +242,7 @@ def test_only_linkedin_s_own_posts_are_its_own(link, mine):
 
 def test_a_profile_is_no_post():
     with pytest.raises(SourceError, match="only /posts/"):
-        read("https://www.linkedin.com/in/ann", reach_with(Browser()))
+        read("https://www.linkedin.com/in/ann", context_with(Browser()))
 
 
 def test_a_missing_export_says_which_file_was_looked_for(tmp_path):

@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from fetch_context import NOTHING
 
 from llm_engineering.domain.errors import NotModified, SourceError
 from llm_engineering.domain.ledger import Reason
@@ -27,7 +28,7 @@ def notes(tmp_path):
 
 def read(path, etag=None, **options):
     link = link_of(str(path), options)
-    items = list(SOURCE.crawl(Target(link, str(path), etag=etag, options=options), None))
+    items = list(SOURCE.crawl(Target(link, str(path), etag=etag, options=options), NOTHING))
     pages = {item.meta["path"]: item for item in items if isinstance(item, Page)}
     return pages, {item.why: item.count for item in items if isinstance(item, Skipped)}
 
@@ -36,7 +37,8 @@ def settle(root):
     """As if everything had been written an hour ago."""
     for path in root.rglob("*"):
         if path.is_file():
-            os.utime(path, (time.time() - 3600,) * 2)
+            hour_ago = time.time() - 3600
+            os.utime(path, (hour_ago, hour_ago))
 
 
 def test_a_folder_gives_every_file_of_a_known_type(notes):
@@ -173,7 +175,7 @@ def test_what_may_not_be_read_is_no_removed_file(notes, name):
         if os.access(notes / name, os.R_OK):
             pytest.skip("this user may read everything")
         link = link_of(str(notes), {})
-        items = SOURCE.crawl(Target(link, str(notes)), None)
+        items = SOURCE.crawl(Target(link, str(notes)), NOTHING)
         pages = []
         with pytest.raises(SourceError, match="1 files or folders cannot be read") as caught:
             pages.extend(items)
@@ -185,8 +187,10 @@ def test_what_may_not_be_read_is_no_removed_file(notes, name):
 
 def test_a_file_that_goes_while_the_folder_is_read_is_passed_over(notes):
     link = link_of(str(notes), {})
-    items = SOURCE.crawl(Target(link, str(notes)), None)
-    assert next(items).meta["path"] == "a.md"
+    items = SOURCE.crawl(Target(link, str(notes)), NOTHING)
+    first = next(items)
+    assert isinstance(first, Page)
+    assert first.meta["path"] == "a.md"
     (notes / "c.txt").unlink()
     rest = list(items)
     assert rest[-1] == Skipped("vanished")

@@ -141,11 +141,11 @@ def test_a_page_the_server_refuses_is_tried_in_the_browser(web, context, rendere
     assert crawl(context).body == PAGE
 
 
-def test_when_all_rungs_fail_each_gives_its_reason(web, reach_without_browser):
+def test_when_all_rungs_fail_each_gives_its_reason(web, context_without_browser):
     web.fail(FEED, Reason.RATE_LIMITED, "HTTP 429", retry=True)
     web.put(STORY, WALL)
     with pytest.raises(SourceError) as caught:
-        crawl(reach_without_browser)
+        crawl(context_without_browser)
     error = caught.value
     assert (error.link, error.reason) == ("https://medium.com/p/abc123def456", Reason.BOT_WALL)
     assert "feed: HTTP 429; page: a Cloudflare challenge" in error.detail

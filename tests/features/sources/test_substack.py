@@ -8,7 +8,7 @@ import pytest
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.features.source import Target
-from llm_engineering.features.sources.substack import SOURCE, canonical, discover, site_of
+from llm_engineering.features.sources.substack import SOURCE, canonical, crawl, discover, site_of
 
 ANN = "https://ann.substack.com"
 
@@ -130,7 +130,7 @@ takes its time to do so.</p><div class="subscription-widget-wrap"><p>Thanks for 
 
 def test_a_post_is_read_and_its_widgets_are_not_its_text(web, context):
     web.put(f"{ANN}/p/x", POST)
-    [page] = SOURCE.crawl(Target(link=f"{ANN}/p/x", url=f"{ANN}/p/x"), context)
+    [page] = crawl(Target(link=f"{ANN}/p/x", url=f"{ANN}/p/x"), context)
     text = SOURCE.clean(page.body, page.media_type).text
     assert "The first paragraph" in text
     assert "The second paragraph" in text

@@ -92,9 +92,9 @@ def test_a_page_that_is_empty_in_the_browser_too_is_refused(context, put, render
     assert "in the browser too" in error.detail
 
 
-def test_without_a_browser_the_page_needs_javascript(reach_without_browser, put):
+def test_without_a_browser_the_page_needs_javascript(context_without_browser, put):
     put(SHELL)
-    error = refused(reach_without_browser)
+    error = refused(context_without_browser)
     assert error.reason is Reason.NEEDS_JAVASCRIPT
     assert "no Chromium found" in error.detail
     assert not error.retry
