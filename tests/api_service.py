@@ -6,14 +6,24 @@ raised there, a `threading.Event` is waited for.
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from passages import passage
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, Feedback, ParsedQuestion, Passage, Question, Usage
+from llm_engineering.domain.answers import (
+    Answer,
+    AnswerEvent,
+    Citation,
+    Delta,
+    Feedback,
+    ParsedQuestion,
+    Passage,
+    Question,
+    Usage,
+)
 from llm_engineering.domain.errors import BadQuestion
-from llm_engineering.serving.api.service import IndexFacts, Piece, Readiness, SearchResult
+from llm_engineering.serving.api.service import Component, IndexStatus, Readiness, SearchResult
 
 BREAD = Passage(
     number=1,
@@ -27,12 +37,12 @@ WAIT = 60.0  # seconds that a test waits for an event; it fails when they are ov
 class ScriptedService:
     def __init__(self, *script) -> None:
         self.script = script or ("Flour, water and salt ", "make bread [1].")
-        self.asked: list[Question] = []
+        self.questions: list[Question] = []
         self.options: list[dict] = []
-        self.thoughts: list[Feedback] = []
+        self.stored: list[Feedback] = []
         self.broken: Exception | None = None  # raised by everything but `ready`
-        self.pieces: tuple[Piece, ...] = (Piece(name="index", ready=True),)
-        self.index = IndexFacts(version="000001", embedder="hashing", chunks=1)
+        self.components: tuple[Component, ...] = (Component(name="index", ready=True),)
+        self.index = IndexStatus(version="000001", embedder="hashing", chunks=1)
         self.loaded, self.closed = threading.Event(), threading.Event()
         self.begun = threading.Semaphore(0)  # released by every answer that begins
         self.ended = threading.Semaphore(0)  # and by every one that ends, in whatever way
@@ -45,13 +55,13 @@ class ScriptedService:
         self.closed.set()
 
     def ready(self) -> Readiness:
-        return Readiness(pieces=self.pieces, index=self.index)
+        return Readiness(components=self.components, index=self.index)
 
     def models(self) -> tuple[str, ...]:
         return "llm-twin", "scripted"
 
-    def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Iterator:
-        self.asked.append(question)
+    def answer(self, question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Generator[AnswerEvent]:
+        self.questions.append(question)
         self.options.append({"max_tokens": max_tokens, "temperature": temperature})
         self.begun.release()
         whole = False
@@ -88,7 +98,7 @@ class ScriptedService:
             self.ended.release()
 
     def search(self, question: Question) -> SearchResult:
-        self.asked.append(question)
+        self.questions.append(question)
         self._check(question)
         return SearchResult(
             understood=ParsedQuestion(queries=(question.text,), where=question.where), passages=(BREAD,)
@@ -97,7 +107,7 @@ class ScriptedService:
     def feedback(self, feedback: Feedback) -> None:
         if self.broken:
             raise self.broken
-        self.thoughts.append(feedback)
+        self.stored.append(feedback)
 
     def _check(self, question: Question) -> None:
         if self.broken:
@@ -107,7 +117,7 @@ class ScriptedService:
 
 
 @contextmanager
-def serving(app, **options) -> Iterator[str]:
+def serving(app, **options) -> Generator[str]:
     """The address of a real server on a free port of loopback, which ends in order."""
     import uvicorn
 

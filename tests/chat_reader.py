@@ -10,7 +10,7 @@ VISIBLE = """return [...document.querySelectorAll(arguments[0])]
     .map((one) => [one, one.innerText.trim()])"""
 
 
-class Shown(NamedTuple):
+class VisibleElement(NamedTuple):
     """selenium's element, with the text it had when it was found."""
 
     element: Any
@@ -28,11 +28,11 @@ class Reader:
         self.driver.get(self.address)
         self.see("#welcome .card, #welcome .turn")
 
-    def find(self, css) -> "list[Shown]":
+    def find(self, css) -> "list[VisibleElement]":
         """The visible ones with their texts, all of one moment: the page replaces them as an answer is written."""
-        return [Shown(*one) for one in self.driver.execute_script(VISIBLE, css)]
+        return [VisibleElement(*one) for one in self.driver.execute_script(VISIBLE, css)]
 
-    def see(self, css, words="") -> "Shown":
+    def see(self, css, words="") -> "VisibleElement":
         """The first visible one that holds the words, as soon as there is one."""
         return until(lambda: next((one for one in self.find(css) if words in one.text), None))
 
@@ -51,7 +51,9 @@ class Reader:
         until(sent)
 
     def answered(self) -> None:
+        """Wholly: a click that comes while Gradio ends the question's event may be lost."""
         self.see("#now .trace")
+        self.see("#question button", "Ask")
 
     def click(self, css, words="") -> None:
         """Not by its place on the screen: the page may just be scrolling."""

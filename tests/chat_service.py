@@ -1,19 +1,19 @@
-"""A platform in miniature for the chat page: passages that are there, an answer in pieces, and trouble when told so."""
+"""A platform in miniature for the chat page: passages that are there, an answer in pieces, and errors on demand."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from llm_engineering.domain.answers import Answer, Citation, Delta, ParsedQuestion, Passage, Question
+from llm_engineering.domain.answers import Answer, AnswerEvent, Citation, Delta, ParsedQuestion, Passage, Question
 from llm_engineering.domain.chunks import Chunk, Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
 from llm_engineering.serving.api.calls import Calls
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.service import Piece, Readiness, SearchResult
-from llm_engineering.serving.api.worker_pool import Workers
+from llm_engineering.serving.api.service import Component, Readiness, SearchResult
+from llm_engineering.serving.api.worker_pool import WorkerPool
 
 TEXTS = (
     (
@@ -73,20 +73,20 @@ TITLES = tuple(title for title, _ in TEXTS)
 
 
 class MiniatureService:
-    """`trouble` is raised after the first piece (or before any, with `early`). `hold` stops it after the first piece
+    """`error` is raised after the first piece (or before any, with `early`). `hold` stops it after the first piece
     until `go` is set."""
 
     def __init__(self) -> None:
-        self.asked: list[Question] = []
+        self.questions: list[Question] = []
         self.stored = []
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self.early = False
         self.hold = False
         self.go, self.closed = threading.Event(), threading.Event()
-        self.readiness = Readiness(pieces=(Piece(name="model", ready=True),))
+        self.readiness = Readiness(components=(Component(name="model", ready=True),))
         self.contents: Facets | Exception = FACETS
         self.book = None
-        self.pieces = PIECES
+        self.pieces: tuple[str, ...] = PIECES
         self.passages = PASSAGES
 
     def load(self) -> None: ...
@@ -105,10 +105,12 @@ class MiniatureService:
     def titles(self, limit: int) -> tuple[str, ...]:
         return TITLES[:limit]
 
-    def answer(self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False) -> Iterator:
+    def answer(
+        self, question: Question, *, max_tokens=None, temperature=None, stop=lambda: False
+    ) -> Generator[AnswerEvent]:
         if not question.text.strip():
             raise BadQuestion("there is no question")
-        self.asked.append(question)
+        self.questions.append(question)
         whole = False
         try:
             yield from self._events(question, stop)
@@ -117,16 +119,16 @@ class MiniatureService:
             if not whole or stop():
                 self.closed.set()
 
-    def _events(self, question: Question, stop) -> Iterator:
+    def _events(self, question: Question, stop) -> Generator[AnswerEvent]:
         understood = ParsedQuestion(queries=(question.text,), notes=("all authors",))
         yield understood
-        if self.trouble and self.early:
-            raise self.trouble
+        if self.error and self.early:
+            raise self.error
         yield self.passages
         for piece in self.pieces:
             yield Delta(text=piece)
-            if self.trouble:
-                raise self.trouble
+            if self.error:
+                raise self.error
             if self.hold and piece == self.pieces[0]:
                 while not self.go.wait(0.01):
                     if stop():
@@ -144,7 +146,7 @@ class MiniatureService:
             suspicious_passages=(3,),
             model="miniature",
             understood=understood,
-            trace_id=f"trace-{len(self.asked)}",
+            trace_id=f"trace-{len(self.questions)}",
         )
 
     def search(self, question: Question) -> SearchResult:
@@ -160,14 +162,14 @@ class MiniatureService:
 
 
 @asynccontextmanager
-async def at_calls(service, **limits):
-    """The API's desk in front of the service, without a server."""
+async def calls_of(service, **limits):
+    """The API's calls in front of the service, without a server."""
     limits = Limits(**limits)
-    workers = Workers(
+    workers = WorkerPool(
         threads=limits.threads,
         waiting=limits.waiting,
         per_owner=limits.waiting_per_key,
-        patience=limits.client_seconds,
+        client_seconds=limits.client_seconds,
     )
     try:
         yield Calls(service=service, workers=workers, limits=limits, metrics=Metrics(workers))
@@ -177,29 +179,3 @@ async def at_calls(service, **limits):
 
 def where_of(question: Question) -> Where:
     return question.where or Where()
-
-
-@contextmanager
-def served(app):
-    """The app on a free port of loopback, by a real server; gives its address."""
-    import uvicorn
-
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1)
-    )
-    started = threading.Event()
-    startup = server.startup
-
-    async def startup_and_tell(sockets=None):
-        await startup(sockets)
-        started.set()
-
-    server.startup = startup_and_tell
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert started.wait(60), "the server did not start"
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)

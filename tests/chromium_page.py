@@ -5,10 +5,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from llm_engineering.infrastructure.fetchers.chromium import find_browser
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 FLAGS = (
     "--headless=new",
@@ -25,13 +29,14 @@ FLAGS = (
 
 
 @contextmanager
-def chromium(*, width: int = 1100, height: int = 1000) -> Iterator:
+def chromium(*, width: int = 1100, height: int = 1000) -> Generator["webdriver.Chrome"]:
     """selenium's driver. Nothing of it is left afterwards."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
 
     found, profile = find_browser(), tempfile.mkdtemp(prefix="chat-browser-")
+    assert found is not None, "whoever asks for it has looked"
     options = Options()
     options.binary_location = str(found.binary)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -4,7 +4,7 @@ endpoint = Endpoint(new_site())
 endpoint.says("Bread needs flour [1].")          # each call, until told otherwise; a list: one piece each
 endpoint.then(lambda request: Answer(429, headers={"Retry-After": "0"}))   # first, once; in order
 endpoint.url                                     # for base_url
-endpoint.asked                                   # the JSON of every chat request
+endpoint.requests                                   # the JSON of every chat request
 """
 
 import json
@@ -30,7 +30,7 @@ class Endpoint:
         return self._site.url("/v1")
 
     @property
-    def asked(self) -> list[dict]:
+    def requests(self) -> list[dict]:
         return [json.loads(one.body) for one in self._site.requests if one.path == "/v1/chat/completions"]
 
     def says(self, text: str | Iterable[str], **options) -> None:

@@ -44,18 +44,18 @@ def main(question: str, author: str | None, limit: int | None, passages: bool, c
     try:
         with open_platform() as platform:
             if passages:
-                show(ask(question, platform, author=author, limit=limit or 5), console)
+                print_passages(search(question, platform, author=author, limit=limit or 5), console)
                 return
-            found = answer_and_show(
+            answer = print_answer(
                 question, platform, console, config=load_ask_config(config), author=author, limit=limit
             )
     except LLMTwinError as error:
         click.echo(str(error), err=True)
         sys.exit(2 if isinstance(error, ConfigError | BadQuestion) else 1)
-    sys.exit(0 if found.answered else 1)
+    sys.exit(0 if answer.answered else 1)
 
 
-def answer_and_show(
+def print_answer(
     question: str,
     platform: "Platform",
     console: "Console",
@@ -64,7 +64,7 @@ def answer_and_show(
     author: str | None = None,
     limit: int | None = None,
 ) -> Answer:
-    """The answer, printed as it is written, and then its sources. Raises as `ask`, and ModelUnavailable."""
+    """The answer, printed as it is written, and then its sources. Raises as `search`, and ModelUnavailable."""
     from llm_engineering.bootstrap import build_reranker
     from llm_engineering.inference.answer import AnswerContext, answer_stream
     from llm_engineering.inference.understanding.understand import checked_question
@@ -87,34 +87,35 @@ def answer_and_show(
     finally:
         reader.close()
     console.out("")
-    show_sources(step, console)
+    assert isinstance(step, Answer), "the last step"
+    print_sources(step, console)
     return step
 
 
-def show_sources(found: Answer, console: "Console") -> None:
+def print_sources(answer: Answer, console: "Console") -> None:
     """The cited passages by their numbers, then what else a reader should know about the answer."""
     from rich.markup import escape
 
-    cited = {citation.passage for citation in found.citations}
+    cited = {citation.passage for citation in answer.citations}
     if cited:
         console.print("\n[bold]Sources[/]")
-    for passage in (one for one in found.passages if one.number in cited):
+    for passage in (one for one in answer.passages if one.number in cited):
         chunk = passage.chunk
         date = f", {chunk.published_at:%Y-%m-%d}" if chunk.published_at else ""
         about = f"{escape(chunk.title or chunk.link)}  [dim]{escape(chunk.author_name)}{date}[/]"
         console.print(f"{escape(cite(passage.number))} {about}", soft_wrap=True)
         console.print(f"    [cyan]{escape(chunk.url)}[/]", soft_wrap=True)
-    notes = list(found.understood.notes)
-    if found.removed_citations:
-        notes.append(f"{found.removed_citations} citations could not be verified and were removed")
-    if found.suspicious_passages:
-        numbers = ", ".join(map(str, found.suspicious_passages))
+    notes = list(answer.understood.notes)
+    if answer.removed_citations:
+        notes.append(f"{answer.removed_citations} citations could not be verified and were removed")
+    if answer.suspicious_passages:
+        numbers = ", ".join(map(str, answer.suspicious_passages))
         notes.append(f"text that looks like instructions was neutralised in passage {numbers}")
     for note in notes:
         console.print(f"[dim]({escape(note)})[/]", soft_wrap=True)
 
 
-def ask(question: str, platform: "Platform", *, author: str | None = None, limit: int = 5) -> list[Hit]:
+def search(question: str, platform: "Platform", *, author: str | None = None, limit: int = 5) -> list[Hit]:
     """Best first, never empty.
 
     Raises ConfigError when there is no question or no such author, LLMTwinError that says what to run when nothing
@@ -143,7 +144,7 @@ def _where(author: str | None, reader: "VectorReader") -> Where | None:
     return where
 
 
-def show(hits: list[Hit], console: "Console") -> None:
+def print_passages(hits: list[Hit], console: "Console") -> None:
     """Each passage under its title, headings and link. The score ranks the passages of one answer, nothing more."""
     from rich.markup import escape
     from rich.padding import Padding

@@ -1,11 +1,12 @@
 """Who is to be erased, gathered before anything is: what was derived from their writing is recognised by it."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from llm_engineering.bootstrap import Platform
+from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import LLMTwinError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.personal_data import DataSubject, word_runs
 from llm_engineering.infrastructure.files import write_whole
@@ -23,11 +24,16 @@ def identify(platform: Platform, name: str) -> DataSubject:
 
 
 def _documents(platform: Platform, subject: DataSubject) -> DataSubject:
-    ids, links = set(), set()
-    for document in platform.warehouse.documents(author_id=subject.author_id):
-        ids.add(document.id)
-        links |= {document.link, document.url, document.crawled_from}
-    return subject.knowing(document_ids=ids, links=links)
+    links = {link for one in _readable(platform, subject) for link in (one.link, one.url, one.crawled_from)}
+    return subject.knowing(document_ids=platform.warehouse.ids(author_id=subject.author_id), links=links)
+
+
+def _readable(platform: Platform, subject: DataSubject) -> Iterator[Document]:
+    """One that is damaged on the disk is erased like the others; it only cannot say what its links were."""
+    for document_id in platform.warehouse.ids(author_id=subject.author_id):
+        with suppress(StoreCorrupt):
+            if document := platform.warehouse.get(document_id):
+                yield document
 
 
 def _links(platform: Platform, subject: DataSubject) -> DataSubject:
@@ -41,7 +47,7 @@ def _quoted(platform: Platform, subject: DataSubject) -> DataSubject:
     for feedback in platform.feedback.all():
         for run in word_runs(feedback.answer):
             said[run].add(feedback.trace_id)
-    documents = platform.warehouse.documents(author_id=subject.author_id) if said else ()
+    documents = _readable(platform, subject) if said else ()
     runs = (run for document in documents for run in word_runs(document.body))
     return subject.knowing(trace_ids=[trace_id for run in runs for trace_id in said.get(run, ())])
 

@@ -78,10 +78,10 @@ def show_passages(question: str) -> None:
     from rich.console import Console
 
     from llm_engineering.bootstrap import open_platform
-    from tools.ask import ask, show
+    from tools.ask import print_passages, search
 
     with open_platform() as twin:
-        show(ask(question, twin, limit=PASSAGES), Console(highlight=False))
+        print_passages(search(question, twin, limit=PASSAGES), Console(highlight=False))
 
 
 def sample_config(site: str, repository: Path | None) -> EndToEndConfig:

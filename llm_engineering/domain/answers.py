@@ -59,8 +59,8 @@ class Citation(Noun):
 class Usage(Noun):
     """Tokens as the model counted them; estimated where it did not say."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int = Field(default=0, ge=0)
+    completion_tokens: int = Field(default=0, ge=0)
     estimated: bool = False
 
 
@@ -81,6 +81,9 @@ class Delta(Noun):
     """A piece of an answer on its way; its citations are verified already."""
 
     text: str
+
+
+AnswerEvent = ParsedQuestion | tuple[Passage, ...] | Delta | Answer  # on the way to an answer, in this order
 
 
 class Feedback(Noun):

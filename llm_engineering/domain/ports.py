@@ -1,6 +1,6 @@
 """The roles the rooms rely on. `bootstrap` decides who plays them; `tests/contracts` holds one law per role."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -252,7 +252,7 @@ class LanguageModel(Protocol):
 
     def stream(
         self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[str | Usage]:
+    ) -> Generator[str | Usage]:
         """Text in pieces, then one Usage. Ends early, and frees what it holds, when `stop` says so or the iterator
         is closed. Raises ModelUnavailable, also half-way."""
 

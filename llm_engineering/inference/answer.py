@@ -5,7 +5,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Passage, Question, Role, Usage
+from llm_engineering.domain.answers import (
+    Answer,
+    AnswerEvent,
+    Delta,
+    Message,
+    ParsedQuestion,
+    Passage,
+    Question,
+    Role,
+    Usage,
+)
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
 from llm_engineering.domain.ports import Embedder, LanguageModel, Reranker, Trace, VectorReader
 from llm_engineering.domain.prompts import ANSWER_TEMPLATE, NO_ANSWER, Prompt, answer_prompt, answer_template_hash
@@ -15,8 +25,6 @@ from llm_engineering.inference.prompt_injection import clean_user_text, neutrali
 from llm_engineering.inference.retrieval.relevance import relevance
 from llm_engineering.inference.retrieval.retrieve import FoundPassages, find_passages
 from llm_engineering.inference.understanding.understand import checked_question, understand
-
-AnswerEvent = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
 
 
 @dataclass(frozen=True, kw_only=True)

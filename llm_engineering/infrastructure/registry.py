@@ -27,6 +27,7 @@ KEPT = {"facts", "sha256", "bytes"}  # its metadata; what others call so has non
 ERASED = "erased_authors"  # metadata too, once somebody it was trained on was erased
 UNFINISHED = ".part"
 PAGE = 500  # rows asked of ZenML at a time
+LISTED = 5  # models in a message that ends with what to do
 
 
 class ZenMLRegistry:
@@ -158,7 +159,8 @@ def _existing(client: "Client", name: str, which: int | Stage) -> ModelVersion:
     there = _read(client, name)
     if not there:
         others = sorted({one.name for one in _read(client)})
-        known = f"it has {', '.join(others)}" if others else "it is empty"
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        known = f"it has {', '.join(others[:LISTED])}{more}" if others else "it is empty"
         raise ModelNotFound(
             f"the registry has no model {name} ({known}): `poe models register {name} FOLDER`, "
             f"then `poe models promote {name} VERSION`"

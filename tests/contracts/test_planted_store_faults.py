@@ -15,6 +15,8 @@ from vector_stores import QDRANT, STORES, opened_store
 
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Kind
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.domain.ports import Erased
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
@@ -165,7 +167,7 @@ WAREHOUSE_FAULTS: dict[str, tuple[Fault, Law]] = {
         warehouse_law.test_the_feed_begins_with_everything_there_is,
     ),
     "erases nothing": (
-        lambda warehouse: Planted(warehouse, erase=lambda real, author_id: 2),
+        lambda warehouse: Planted(warehouse, erase=lambda real, subject: Erased(2)),
         warehouse_law.test_erasing_an_author_leaves_the_others_and_tells_the_feed,
     ),
 }
@@ -184,10 +186,8 @@ LEDGER_FAULTS: dict[str, tuple[Fault, Law]] = {
         lambda ledger: Planted(ledger, entries=lambda real, **where: real()),
         ledger_law.test_entries_come_by_link_and_by_what_was_asked,
     ),
-    "erases everybody": (
-        lambda ledger: Planted(
-            ledger, erase=lambda real, author_id: sum(real(one.author_id) for one in list(ledger.entries()))
-        ),
+    "erases somebody else": (
+        lambda ledger: Planted(ledger, erase=lambda real, subject: real(DataSubject(name="Bob"))),
         ledger_law.test_erasing_an_author_leaves_the_others,
     ),
     "forgets an unfinished run": (

@@ -24,7 +24,7 @@ from llm_engineering.domain.errors import (
 from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.errors import without_paths
 from llm_engineering.serving.api.keys import KeyRing
-from llm_engineering.serving.api.limits import Allowance, Limits
+from llm_engineering.serving.api.limits import Limits, RateLimiter
 from llm_engineering.serving.api.service import NotReady
 
 ASKED = {"question": "What makes bread?"}
@@ -68,7 +68,7 @@ def test_a_body_that_is_no_object_is_refused(client, service, path, body):
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert response.json()["error"]["message"]
-    assert not service.asked
+    assert not service.questions
 
 
 def test_json_that_is_called_something_else_is_refused_because_any_page_could_send_it(client):
@@ -139,7 +139,7 @@ def test_without_a_key_only_the_probes_answer(service, ring):
             assert "Authorization: Bearer KEY" in response.json()["error"]["message"]
         assert client.post("/rag", content=b"{").status_code == 401  # before the body is looked at
         assert client.get("/health").status_code == client.get("/ready").status_code == 200
-    assert not service.asked
+    assert not service.questions
 
 
 def test_a_wrong_an_expired_and_a_revoked_key_are_told_apart(service, tmp_path):
@@ -196,8 +196,8 @@ def test_keys_that_cannot_be_read_let_nobody_in(service, ring, tmp_path):
 
 def test_a_rate_and_a_quota_are_told_with_the_time_to_come_back(service, ring, tmp_path):
     (_, rate), (_, quota) = ring.add("a", rate=2), ring.add("b", quota=1)
-    allowance = Allowance(tmp_path / "usage.json")
-    with api(service, keys=ring, require_keys=True, allowance=allowance) as client:
+    limiter = RateLimiter(tmp_path / "usage.json")
+    with api(service, keys=ring, require_keys=True, rate_limiter=limiter) as client:
         told = [client.post("/rag", json=ASKED, headers=bearer(rate)) for _ in range(3)]
         assert [one.status_code for one in told] == [200, 200, 429]
         assert 1 <= int(told[2].headers["retry-after"]) <= 30
@@ -319,7 +319,7 @@ def test_a_client_that_left_while_waiting_is_never_answered(service):
         assert first.result().status_code == 200
         while "twin_questions_waiting 0.0" not in client.get("/metrics").text:
             pass
-    assert len(service.asked) == 1
+    assert len(service.questions) == 1
 
 
 # --- models and stores -------------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_an_answer_that_takes_too_long_is_given_up(service):
         assert service.stopped == 2
 
 
-TROUBLE = [
+ERRORS = [
     (ModelUnavailable("gpt at http://10.1.2.3:8000/v1 refuses: connection refused"), "model_unavailable", "[address]"),
     (ModelUnavailable("no such model", retry=False), "model_unavailable", "no such model"),
     (StoreUnavailable("/srv/secret/vectors cannot be read"), "store_unavailable", "cannot be reached or read"),
@@ -348,9 +348,9 @@ TROUBLE = [
 ]
 
 
-@pytest.mark.parametrize(("error", "name", "words"), TROUBLE)
+@pytest.mark.parametrize(("error", "name", "words"), ERRORS)
 @pytest.mark.parametrize(("path", "body"), [("/rag", ASKED), ("/search", ASKED), ("/rag", {**ASKED, "stream": True})])
-def test_trouble_behind_the_api_is_told_without_saying_where_things_are(
+def test_an_error_behind_the_api_is_told_without_saying_where_things_are(
     client, service, path, body, error, name, words
 ):
     service.broken = error

@@ -117,7 +117,7 @@ def test_no_request_gets_a_wrong_answer_or_a_500(address, platform, endpoint):
     crowd = Crowd(address)
     try:
         crowd.wait_for("right")
-        for version, trouble in enumerate(
+        for version, fault in enumerate(
             (
                 failure(500),
                 failure(429, Retry_After="0"),
@@ -127,7 +127,7 @@ def test_no_request_gets_a_wrong_answer_or_a_500(address, platform, endpoint):
             ),
             start=1,
         ):
-            endpoint.answers(trouble)
+            endpoint.answers(fault)
             publish(platform, version)
             crowd.wait_for("honest")
             endpoint.says(["They make ", "bread [1]."])

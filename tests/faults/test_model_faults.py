@@ -7,13 +7,14 @@ from loopback import Answer
 from openai_endpoint import STREAM, Endpoint, events, failure, stream
 from passages import fill, passage
 
-from llm_engineering.bootstrap import build_language_model, open_platform
+from llm_engineering.bootstrap import build_embedder, build_language_model, open_platform
 from llm_engineering.domain.answers import Question
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
 from llm_engineering.inference.answer import AnswerContext, answer
 from llm_engineering.inference.config import AskConfig, RetrievalConfig
 from llm_engineering.inference.retrieval.retrieve import open_index
+from llm_engineering.infrastructure.language_models.extractive import ExtractiveModel
 from llm_engineering.infrastructure.language_models.openai import OpenAIModel
 from llm_engineering.settings import Settings
 
@@ -39,7 +40,7 @@ def ask(endpoint, monkeypatch):
         fill(platform.vectors, [EmbeddedChunk(chunk, vectors[0])], spec=IndexSpec(embedding=platform.embedder.spec))
         reader = open_index(platform.vectors, embedder=platform.embedder)
 
-        def asking(timeout: float = 20.0):
+        def ask_model(timeout: float = 20.0):
             model = OpenAIModel("tiny", base_url=endpoint.url, timeout=timeout, retries=1, first_backoff=0.01)
             context = AnswerContext(
                 embedder=platform.embedder,
@@ -50,7 +51,7 @@ def ask(endpoint, monkeypatch):
             )
             return answer(QUESTION, context)
 
-        yield asking
+        yield ask_model
         reader.close()
 
 
@@ -121,12 +122,12 @@ def test_nonsense_citations_are_removed_and_counted(ask, endpoint):
 def test_an_injected_passage_is_data_for_the_endpoint(ask, endpoint):
     endpoint.says("Sourdough bread needs flour [1].")
     found = ask()
-    [asked] = endpoint.asked
-    shown = asked["messages"][-1]["content"]
-    assert shown.count("</passage>") == 1
-    assert "<|im_start|>" not in shown
-    assert "{secret}" not in shown
-    assert shown.count("⟦quoted, not an instruction:") == 3
+    [request] = endpoint.requests
+    prompt = request["messages"][-1]["content"]
+    assert prompt.count("</passage>") == 1
+    assert "<|im_start|>" not in prompt
+    assert "{secret}" not in prompt
+    assert prompt.count("⟦quoted, not an instruction:") == 3
     assert found.suspicious_passages == (1,)
 
 
@@ -134,12 +135,13 @@ def test_an_injected_passage_is_data_for_the_endpoint(ask, endpoint):
 def test_an_unknown_language_model_names_the_choices(name):
     settings = Settings(language_model=name) if name else Settings(language_model="none")
     with pytest.raises(ConfigError, match="use extractive, openai:MODEL, transformers:FOLDER-OR-ID or registry:NAME"):
-        build_language_model(settings, embedder=None)
+        build_language_model(settings, build_embedder(Settings(embedder="hashing:64")))
 
 
 def test_the_platform_plays_every_role_and_shares_its_embedder(monkeypatch):
     monkeypatch.setenv("TWIN_EMBEDDER", "hashing:64")
     with open_platform() as platform:
+        assert isinstance(platform.language_model, ExtractiveModel)
         assert platform.language_model._embedder is platform.embedder
         assert platform.language_model is platform.language_model
         assert list(platform.feedback.all()) == []

@@ -69,7 +69,7 @@ def served(platform):
 
 def reason(service) -> str:
     """Why the language model is not ready; empty when all is. `/ready` itself is believed for a second."""
-    wrong = {piece.name: piece.reason for piece in service.ready().pieces if not piece.ready}
+    wrong = {piece.name: piece.reason for piece in service.ready().components if not piece.ready}
     assert set(wrong) <= {"language model"}
     return wrong.get("language model", "")
 

@@ -59,12 +59,12 @@ def reasons(client) -> dict[str, str]:
     return wrong
 
 
-def told(response) -> tuple[int, str, str]:
+def error_of(response) -> tuple[int, str, str]:
     error = response.json()["error"]
     return response.status_code, error["code"], error["message"]
 
 
-def refused(client, *, search: bool) -> list[httpx.Response]:
+def refusals(client, *, search: bool) -> list[httpx.Response]:
     """Every way to ask that can still answer with a status, when it is the model (or, with `search`, the index)."""
     asked = [("/rag", ASKED), ("/v1/chat/completions", CHAT), ("/v1/chat/completions", {**CHAT, "stream": True})]
     if search:
@@ -135,8 +135,8 @@ def test_any_other_question_gets_an_answer_or_is_told_why_not(client, text):
 
 
 def test_a_megabyte_is_refused_whether_the_body_or_the_question_is_too_long(client):
-    assert told(client.post("/rag", json={"question": "x" * 1_000_000}))[:2] == (413, "too_large")
-    assert told(client.post("/rag", json={"question": "x y " * 100_000}))[:2] == (400, "context_length_exceeded")
+    assert error_of(client.post("/rag", json={"question": "x" * 1_000_000}))[:2] == (413, "too_large")
+    assert error_of(client.post("/rag", json={"question": "x y " * 100_000}))[:2] == (400, "context_length_exceeded")
     assert client.post("/rag", json={"question": "x y " * 24_000}).status_code in (200, 400)
 
 
@@ -181,8 +181,8 @@ def test_whatever_the_endpoint_does_it_is_the_model_that_is_named(endpoint, faul
     with served() as client:
         assert client.post("/rag", json=ASKED).json()["answer"] == "They make bread [1]."
         endpoint.answers(fault)
-        for response in refused(client, search=False):
-            status, code, message = told(response)
+        for response in refusals(client, search=False):
+            status, code, message = error_of(response)
             assert (status, code) == (503, "model_unavailable")
             assert "the language model cannot answer" in message
             assert endpoint.url not in response.text
@@ -197,7 +197,7 @@ def test_whatever_the_endpoint_does_it_is_the_model_that_is_named(endpoint, faul
 def test_half_a_stream_is_an_error_in_the_stream_and_a_status_without(endpoint):
     endpoint.answers(lambda request: stream(["They make bread [1]. ", "And "], finish=None))
     with served() as client:
-        assert told(client.post("/rag", json=ASKED))[:2] == (503, "model_unavailable")
+        assert error_of(client.post("/rag", json=ASKED))[:2] == (503, "model_unavailable")
         streamed = client.post("/rag", json={**ASKED, "stream": True}).text
         assert "They make bread [1]." in streamed
         assert [streamed.count(f"event: {name}") for name in ("error", "answer")] == [1, 0]
@@ -211,7 +211,7 @@ def test_an_endpoint_that_does_not_answer_is_given_up(endpoint, monkeypatch):
     monkeypatch.setenv("TWIN_OPENAI_TIMEOUT", "0.5")
     with served() as client:
         endpoint._site.latency = 1.5
-        assert told(client.post("/rag", json=ASKED))[:2] == (503, "model_unavailable")
+        assert error_of(client.post("/rag", json=ASKED))[:2] == (503, "model_unavailable")
         endpoint._site.latency = 0.0
         assert client.post("/rag", json=ASKED).status_code == 200
 
@@ -227,7 +227,7 @@ def test_an_endpoint_that_is_down_leaves_the_server_alive_and_not_ready(endpoint
     with served() as client:
         assert list(reasons(client)) == ["language model"]
         response = client.post("/rag", json=ASKED)
-        assert told(response)[:2] == (503, "model_unavailable")
+        assert error_of(response)[:2] == (503, "model_unavailable")
         assert "127.0.0.1" not in response.text
         assert error_event(client)["code"] == "model_unavailable"
 
@@ -238,8 +238,8 @@ def test_a_registry_that_is_empty_says_which_model_is_missing(tmp_path, monkeypa
     publish()
     with served() as client:
         assert "TWIN_LANGUAGE_MODEL=transformers:[path]: no model is there" in "".join(reasons(client).values())
-        for response in refused(client, search=True):
-            status, code, message = told(response)
+        for response in refusals(client, search=True):
+            status, code, message = error_of(response)
             assert (status, code) == (503, "not_ready")
             assert "no model is there" in message
             assert str(tmp_path) not in response.text
@@ -252,8 +252,8 @@ def test_an_empty_store_says_what_to_run(monkeypatch):
     with served() as client:
         for _ in range(2):  # nothing published, then published with nothing in it
             assert "poe run-features" in reasons(client)["index"]
-            for response in refused(client, search=True):
-                status, code, message = told(response)
+            for response in refusals(client, search=True):
+                status, code, message = error_of(response)
                 assert (status, code) == (503, "not_ready")
                 assert "poe run-features" in message
                 assert response.headers["retry-after"]
@@ -264,8 +264,8 @@ def test_an_index_of_another_embedder_is_refused_until_it_is_built_anew():
     publish(spec=EmbeddingSpec(model_id="another", size=8))
     with served() as client:
         assert "--rebuild" in reasons(client)["index"]
-        for response in refused(client, search=True):
-            assert told(response)[:2] == (503, "embedding_mismatch")
+        for response in refusals(client, search=True):
+            assert error_of(response)[:2] == (503, "embedding_mismatch")
         publish()
         assert BREAD in client.post("/rag", json=ASKED).json()["answer"]
         while reasons(client):  # a look is believed for a second
@@ -277,7 +277,7 @@ def test_a_store_that_is_down_leaves_the_server_alive_and_not_ready(monkeypatch)
     monkeypatch.setenv("TWIN_VECTORS", address)
     with served() as client:
         assert "cannot be reached" in reasons(client)["index"]
-        for response in refused(client, search=True):
-            assert told(response)[:2] == (503, "store_unavailable")
+        for response in refusals(client, search=True):
+            assert error_of(response)[:2] == (503, "store_unavailable")
             assert address.removeprefix("http://") not in response.text
             assert response.headers["retry-after"]

@@ -8,12 +8,22 @@ from threading import Event
 import pytest
 from passages import fill, passage
 
-from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Passage, Question, Role, Usage
+from llm_engineering.domain.answers import (
+    Answer,
+    AnswerEvent,
+    Delta,
+    Message,
+    ParsedQuestion,
+    Passage,
+    Question,
+    Role,
+    Usage,
+)
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
 from llm_engineering.domain.ports import LanguageModel, Trace
 from llm_engineering.domain.prompts import ANSWER_TEMPLATE, NO_ANSWER, QUOTED_START, Prompt, answer_template_hash
-from llm_engineering.inference.answer import AnswerContext, AnswerEvent, answer, answer_stream, recent_history
+from llm_engineering.inference.answer import AnswerContext, answer, answer_stream, recent_history
 from llm_engineering.inference.config import AnswerConfig, AskConfig, RetrievalConfig
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder

@@ -26,48 +26,50 @@ def endpoint(new_site):
     return Endpoint(new_site())
 
 
-def a_model(endpoint, **options) -> OpenAIModel:
-    return OpenAIModel("tiny", base_url=endpoint.url, api_key=KEY, **{"first_backoff": 0.01, "timeout": 20.0} | options)
+def a_model(endpoint, *, timeout: float = 20.0, retries: int = 2, first_backoff: float = 0.01) -> OpenAIModel:
+    return OpenAIModel(
+        "tiny", base_url=endpoint.url, api_key=KEY, timeout=timeout, retries=retries, first_backoff=first_backoff
+    )
 
 
-def said(model, **options) -> list:
+def pieces_of(model, **options) -> list:
     return list(model.stream(PROMPT, max_tokens=50, **options))
 
 
 def test_the_answer_streams_and_the_servers_own_count_is_kept(endpoint):
     endpoint.says(["Bread ", "is ", "food."])
-    assert said(a_model(endpoint)) == ["Bread ", "is ", "food.", Usage(prompt_tokens=11, completion_tokens=7)]
-    [asked] = endpoint.asked
-    assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
-    assert asked["stream"] is True
-    assert asked["stream_options"] == {"include_usage": True}
-    assert (asked["max_tokens"], asked["temperature"], asked["model"]) == (50, 0.0, "tiny")
+    assert pieces_of(a_model(endpoint)) == ["Bread ", "is ", "food.", Usage(prompt_tokens=11, completion_tokens=7)]
+    [request] = endpoint.requests
+    assert request["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert request["stream"] is True
+    assert request["stream_options"] == {"include_usage": True}
+    assert (request["max_tokens"], request["temperature"], request["model"]) == (50, 0.0, "tiny")
 
 
 def test_without_a_count_tokens_are_estimated_and_marked_so(endpoint):
     endpoint.says("four" * 5, usage=None)
-    *_, usage = said(a_model(endpoint))
+    *_, usage = pieces_of(a_model(endpoint))
     assert usage == Usage(prompt_tokens=6, completion_tokens=5, estimated=True)
 
 
 def test_reasoning_beside_the_answer_is_left_out(endpoint):
     thinking = [event(delta={"reasoning_content": "hmm"}), event(delta={"role": "assistant", "content": None})]
     endpoint.answers(lambda request: Answer(headers=STREAM, body=[*thinking, *events(["Bread."])]))
-    assert said(a_model(endpoint))[0] == "Bread."
+    assert pieces_of(a_model(endpoint))[0] == "Bread."
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_a_busy_or_broken_server_is_asked_again(endpoint, status):
     endpoint.then(failure(status), failure(status))
-    assert said(a_model(endpoint))[0] == "Hello."
-    assert len(endpoint.asked) == 3
+    assert pieces_of(a_model(endpoint))[0] == "Hello."
+    assert len(endpoint.requests) == 3
 
 
 def test_tries_come_to_an_end(endpoint):
     endpoint.answers(failure(500, "boom"))
     with pytest.raises(ModelUnavailable, match=r"tiny at http://127\S+ answered HTTP 500 \(boom\): ask again later"):
-        said(a_model(endpoint, retries=1))
-    assert len(endpoint.asked) == 2
+        pieces_of(a_model(endpoint, retries=1))
+    assert len(endpoint.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -76,31 +78,31 @@ def test_tries_come_to_an_end(endpoint):
 def test_a_long_retry_after_is_handed_on_instead_of_waited_out(endpoint, wait):
     endpoint.answers(failure(429, Retry_After=wait))
     with pytest.raises(ModelUnavailable) as caught:
-        said(a_model(endpoint))
+        pieces_of(a_model(endpoint))
     assert caught.value.retry
-    assert 400 < caught.value.retry_after < 3700
-    assert len(endpoint.asked) == 1
+    assert 400 < (caught.value.retry_after or 0) < 3700
+    assert len(endpoint.requests) == 1
 
 
 def test_retry_after_is_followed(endpoint):
     endpoint.then(failure(429, Retry_After="0"))
-    assert said(a_model(endpoint, first_backoff=1000.0))[0] == "Hello."
+    assert pieces_of(a_model(endpoint, first_backoff=1000.0))[0] == "Hello."
 
 
 def test_a_refused_key_is_named_by_its_setting_and_never_shown(endpoint):
     endpoint.answers(failure(401, f"Incorrect API key provided: {KEY}"))
     with pytest.raises(ModelUnavailable, match="TWIN_OPENAI_API_KEY") as caught:
-        said(a_model(endpoint))
+        pieces_of(a_model(endpoint))
     assert not caught.value.retry
     assert KEY not in str(caught.value)
     assert KEY not in repr(vars(caught.value))
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_a_password_in_the_address_is_never_shown():
     model = OpenAIModel("tiny", base_url="http://ann:hunter2@127.0.0.1:9/v1?k=hunter2", retries=0)
     with pytest.raises(ModelUnavailable, match="cannot be reached") as caught:
-        said(model)
+        pieces_of(model)
     assert "hunter2" not in str(caught.value)
 
 
@@ -108,11 +110,11 @@ def test_a_password_in_the_address_is_never_shown():
 def test_an_option_the_server_does_not_know_is_left_out(endpoint, option):
     endpoint.then(failure(400, f"Unsupported parameter: '{option}'"))
     model = a_model(endpoint)
-    assert said(model)[0] == "Hello."
-    assert option not in endpoint.asked[1]
-    assert said(model)[0] == "Hello."  # and it is remembered
-    assert len(endpoint.asked) == 3
-    assert option != "max_tokens" or endpoint.asked[1]["max_completion_tokens"] == 50
+    assert pieces_of(model)[0] == "Hello."
+    assert option not in endpoint.requests[1]
+    assert pieces_of(model)[0] == "Hello."  # and it is remembered
+    assert len(endpoint.requests) == 3
+    assert option != "max_tokens" or endpoint.requests[1]["max_completion_tokens"] == 50
 
 
 @pytest.mark.parametrize(
@@ -126,23 +128,23 @@ def test_a_refused_value_is_told_and_the_option_stays(endpoint, message):
     endpoint.then(failure(400, message))
     model = a_model(endpoint)
     with pytest.raises(ModelUnavailable, match="HTTP 400"):
-        said(model)
-    assert said(model)[0] == "Hello."
-    assert [{"max_tokens", "temperature"} <= set(asked) for asked in endpoint.asked] == [True, True]
+        pieces_of(model)
+    assert pieces_of(model)[0] == "Hello."
+    assert [{"max_tokens", "temperature"} <= set(request) for request in endpoint.requests] == [True, True]
 
 
 def test_an_option_refused_the_way_of_pydantic_is_left_out(endpoint):
     detail = '{"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}'
     endpoint.then(lambda request: Answer(422, detail, {"Content-Type": "application/json"}))
-    assert said(a_model(endpoint))[0] == "Hello."
+    assert pieces_of(a_model(endpoint))[0] == "Hello."
 
 
 def test_a_refused_request_is_not_tried_again(endpoint):
     endpoint.answers(failure(400, "maximum context length is 512 tokens"))
     with pytest.raises(ModelUnavailable, match="maximum context length") as caught:
-        said(a_model(endpoint))
+        pieces_of(a_model(endpoint))
     assert not caught.value.retry
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -155,14 +157,14 @@ def test_a_refused_request_is_not_tried_again(endpoint):
 def test_garbage_is_no_answer(endpoint, body):
     endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
     with pytest.raises(ModelUnavailable, match="no chat completion: is the address right"):
-        said(a_model(endpoint, retries=0))
+        pieces_of(a_model(endpoint, retries=0))
 
 
 @pytest.mark.parametrize("body", [b"", b": ping\n\n", b'data: {"choices": [{"delta": {"content": "Bre'])
 def test_an_answer_that_ends_before_it_began_broke_off(endpoint, body):
     endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
     with pytest.raises(ModelUnavailable, match="broke off"):
-        said(a_model(endpoint, retries=0))
+        pieces_of(a_model(endpoint, retries=0))
 
 
 def test_a_stream_may_hold_comments_names_and_any_line_ends(endpoint):
@@ -170,13 +172,13 @@ def test_a_stream_may_hold_comments_names_and_any_line_ends(endpoint):
     end = event(delta={}, finish="stop")
     whole = b": waiting\r\n\r\nevent: message\nid: 1\nretry: 5\n" + hello + end + b"data:[DONE]\n\ndata: {garbage\n"
     endpoint.answers(lambda request: Answer(headers=STREAM, body=(bytes([one]) for one in whole)))
-    assert said(a_model(endpoint))[0] == "Hello."
+    assert pieces_of(a_model(endpoint))[0] == "Hello."
 
 
 def test_a_line_without_an_end_is_given_up(endpoint):
     endpoint.answers(lambda request: Answer(headers=STREAM, body=(b"data: " + b"x" * 2**16 for _ in count())))
     with pytest.raises(ModelUnavailable, match="no chat completion"):
-        said(a_model(endpoint, retries=0))
+        pieces_of(a_model(endpoint, retries=0))
 
 
 def test_nobody_reads_on_after_the_reader_left(endpoint):
@@ -202,7 +204,7 @@ def test_an_error_inside_the_stream_is_told(endpoint):
     body = b'data: {"error": {"message": "overloaded"}}\n\n'
     endpoint.answers(lambda request: Answer(headers=STREAM, body=body))
     with pytest.raises(ModelUnavailable, match="overloaded"):
-        said(a_model(endpoint, retries=0))
+        pieces_of(a_model(endpoint, retries=0))
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -214,7 +216,7 @@ def test_half_a_stream_gives_what_came_and_then_raises_without_another_try(endpo
     assert [next(stream_), next(stream_)] == ["Bread is ", "foo"]
     with pytest.raises(ModelUnavailable, match="broke off in the middle"):
         next(stream_)
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -223,16 +225,16 @@ def test_half_a_stream_gives_what_came_and_then_raises_without_another_try(endpo
 def test_an_empty_answer_is_no_answer(endpoint, finish, mend):
     endpoint.answers(lambda request: stream([], finish=finish))
     with pytest.raises(ModelUnavailable, match=mend):
-        said(a_model(endpoint))
+        pieces_of(a_model(endpoint))
 
 
 def test_a_silent_server_is_given_up_after_the_time_out_and_not_asked_again(endpoint):
     release = threading.Event()
     endpoint.answers(lambda request: (release.wait(20), stream(["late"]))[1])
     with pytest.raises(ModelUnavailable, match=r"said nothing for 0.3 s"):
-        said(a_model(endpoint, timeout=0.3))
+        pieces_of(a_model(endpoint, timeout=0.3))
     release.set()
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_silence_in_the_middle_is_given_up_too(endpoint):
@@ -259,26 +261,26 @@ def test_stop_is_heard_while_the_server_is_silent(endpoint):
         return stream(["late"])
 
     endpoint.answers(silent)
-    assert said(a_model(endpoint, timeout=60), stop=asked.is_set) == []
+    assert pieces_of(a_model(endpoint, timeout=60), stop=asked.is_set) == []
     release.set()
 
 
 def test_stop_is_heard_between_two_tries(endpoint):
     endpoint.answers(failure(500))
-    assert said(a_model(endpoint, first_backoff=1000.0), stop=lambda: len(endpoint.asked) > 0) == []
+    assert pieces_of(a_model(endpoint, first_backoff=1000.0), stop=lambda: len(endpoint.requests) > 0) == []
 
 
 def test_nobody_there_says_which_setting_to_correct(new_site):
     gone = new_site()
     gone.close()
     with pytest.raises(ModelUnavailable, match="TWIN_OPENAI_BASE_URL") as caught:
-        said(a_model(Endpoint(gone), retries=1))
+        pieces_of(a_model(Endpoint(gone), retries=1))
     assert caught.value.retry
 
 
 def test_check_names_the_models_there_are(endpoint):
     assert "tiny at http" in a_model(endpoint).check()
-    assert endpoint.asked == []
+    assert endpoint.requests == []
     endpoint.answers(failure(404, "The model `huge` does not exist."))
     with pytest.raises(ModelUnavailable, match=r"has no model huge; it has tiny: set TWIN_LANGUAGE_MODEL") as caught:
         OpenAIModel("huge", base_url=endpoint.url).check()
@@ -303,7 +305,7 @@ def test_check_asks_for_a_token_where_no_models_are_listed(new_site):
     endpoint = Endpoint(site)
     site.remove("/v1/models")
     assert "answers" in a_model(endpoint).check()
-    assert endpoint.asked[0]["max_tokens"] == 1
+    assert endpoint.requests[0]["max_tokens"] == 1
 
 
 def test_check_of_a_server_that_refuses_says_so(new_site):

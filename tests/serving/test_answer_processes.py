@@ -1,23 +1,28 @@
 """Several processes that answer side by side: as one service, whatever happens to one of them."""
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from loopback import Answer as Reply
-from openai_endpoint import STREAM, Endpoint, event
 from passages import fill, passage
-from waiting import until
+from waiting import SECONDS, until
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.answers import Answer, Feedback, Question
 from llm_engineering.domain.chunks import EmbeddedChunk, EmbeddingSpec, IndexSpec
 from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, ModelUnavailable
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_processes import AnswerProcesses
+from llm_engineering.serving.answer_processes import AnswerProcesses, _call, _result, _whole_answer, _Worker
 from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.service import NotReady
 
@@ -58,8 +63,28 @@ def ask(service, question=ASKED) -> Answer:
     return last
 
 
+def _pid(service: AnswerService) -> int:
+    return os.getpid()
+
+
+def pid_of(worker: _Worker) -> int:
+    return worker.submit(partial(_call, _pid)).result(SECONDS)
+
+
+@contextmanager
+def asleep(worker: _Worker) -> Generator[int]:
+    """Its process does nothing meanwhile; gives its id."""
+    pid = pid_of(worker)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def all_loaded(service) -> None:
-    until(lambda: all(one.loaded.is_set() for one in service._answerers))
+    until(lambda: all(one.loaded.is_set() for one in service._workers))
 
 
 def test_they_answer_as_one_service_would(service, platform):
@@ -76,13 +101,10 @@ def test_they_answer_as_one_service_would(service, platform):
 
 def test_questions_are_spread_over_the_processes(service):
     all_loaded(service)
-    begun = [service.answer(ASKED) for _ in range(4)]
-    for one in begun:
-        next(one)
-    assert [one.busy for one in service._answerers] == [2, 2]
-    for one in begun:
-        list(one)
-    assert [one.busy for one in service._answerers] == [0, 0]
+    with asleep(service._workers[0]):
+        waiting = [service._submit(_pid) for _ in range(4)]
+        assert [len(one.running) for one in service._workers] == [2, 2]
+    assert len({future.result(SECONDS) for future in waiting}) == 2
 
 
 def test_what_goes_wrong_in_a_process_is_raised_here_as_it_is(service, platform):
@@ -100,11 +122,8 @@ def test_what_goes_wrong_in_a_process_is_raised_here_as_it_is(service, platform)
 def test_a_new_index_is_followed_by_every_process(service, platform):
     all_loaded(service)
     index(platform, BREAD.replace("bread", "pizza"), rebuild=True)
-    begun = [service.answer(ASKED), service.answer(ASKED)]
-    for one in begun:
-        next(one)
-    for one in begun:
-        *_, last = one
+    for one in service._workers:
+        [*_, last] = one.submit(partial(_call, _whole_answer, ASKED, max_tokens=None, temperature=None)).result(SECONDS)
         assert "pizza" in last.text
 
 
@@ -120,7 +139,7 @@ def test_an_answer_leaves_its_trace(service, platform):
 
 def test_before_the_first_has_loaded_nobody_can_answer(platform):
     service = AnswerProcesses(platform, AskConfig(), processes=2)
-    assert [piece.ready for piece in service.ready().pieces] == [False]
+    assert [piece.ready for piece in service.ready().components] == [False]
     with pytest.raises(NotReady, match="still being loaded"):
         ask(service)
     service.close()
@@ -139,87 +158,60 @@ def test_told_to_end_while_it_loads_it_ends(platform):
 
 def test_a_process_that_dies_fails_its_question_and_another_takes_its_place(service):
     all_loaded(service)
-    begun = service.answer(ASKED)
-    next(begun)
-    [busy] = [one for one in service._answerers if one.busy]
-    os.kill(busy._process.pid, signal.SIGKILL)
-    with pytest.raises(NotReady, match="ask again"):
-        list(begun)
-    until(lambda: not busy.loaded.is_set())
+    first, second = service._workers
+    with asleep(first) as pid:
+        failing = first.submit(partial(_call, _pid))
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(NotReady, match="ask again"):
+            _result(failing)
+    until(lambda: not first.loaded.is_set())
     assert ask(service).answered, "the other one answers"
+    assert not first.running
     all_loaded(service)
     assert len(answering()) == 2
-    assert ask(service).answered
+    assert pid_of(first) not in (pid, pid_of(second))
 
 
-class Slow:
-    """A model's server that says one word and then waits until it is told to go on, or nobody listens any more."""
-
-    def __init__(self, site) -> None:
-        self.endpoint = Endpoint(site)
-        self.endpoint.answers(lambda request: Reply(headers=STREAM, body=self._words()))
-        self.go, self.left = threading.Event(), threading.Event()
-
-    def _words(self):
-        try:
-            yield event(delta={"content": "They make very good bread [1]. "})
-            while not self.go.wait(0.05):
-                yield b": still there\n\n"
-            yield event(delta={}, finish="stop")
-        finally:
-            self.left.set()
-
-
-@pytest.fixture
-def slow(new_site, monkeypatch):
-    it = Slow(new_site())
-    monkeypatch.setenv("TWIN_LANGUAGE_MODEL", "openai:tiny")
-    monkeypatch.setenv("TWIN_OPENAI_BASE_URL", it.endpoint.url)
-    yield it
-    it.go.set()
-
-
-@pytest.mark.usefixtures("slow")
-def test_who_stops_listening_stops_the_model(slow, service):
-    begun = service.answer(ASKED)
-    next(begun)
-    next(begun)
-    begun.close()
-    assert slow.left.wait(60)
-
-
-@pytest.mark.usefixtures("slow")
-def test_a_question_that_is_stopped_ends_without_an_answer(slow, service):
+def test_a_question_that_is_stopped_ends_without_an_answer(service):
+    all_loaded(service)
     stopped = threading.Event()
-    begun = service.answer(ASKED, stop=stopped.is_set)
-    next(begun)
-    stopped.set()
-    assert not [step for step in begun if isinstance(step, Answer)]
-    assert slow.left.wait(60)
+    with asleep(service._workers[0]), asleep(service._workers[1]), ThreadPoolExecutor(1) as asking:
+        events = asking.submit(lambda: list(service.answer(ASKED, stop=stopped.is_set)))
+        until(lambda: any(one.running for one in service._workers))
+        stopped.set()
+        assert events.result(SECONDS) == []
 
 
-@pytest.mark.usefixtures("slow")
-def test_a_model_that_is_down_is_told_with_all_that_is_known_of_it(slow, service):
-    slow.endpoint.answers(lambda request: Reply(429, "{}", {"Content-Type": "application/json", "Retry-After": "60"}))
-    with pytest.raises(ModelUnavailable) as caught:
-        ask(service)
-    assert (caught.value.retry, caught.value.retry_after) == (True, 60)
+@pytest.mark.parametrize("error", [NotReady("a", retry_after=7), ModelUnavailable("b", retry=False, retry_after=8)])
+def test_all_that_is_known_of_an_error_comes_out_of_the_process(error):
+    given = pickle.loads(pickle.dumps(error))
+    assert (type(given), str(given), vars(given)) == (type(error), str(error), vars(error))
+
+
+def test_told_to_end_in_order_a_process_closes_what_it_opened(platform):
+    """The file of traces is written by a thread of its own, which has to be waited for."""
+    service = AnswerProcesses(platform, AskConfig(), processes=1)
+    service.load()
+    answer = ask(service)
+    service.close()
+    assert not answering()
+    assert answer.trace_id in [one["id"] for one in platform.tracer.recent(5)]
 
 
 def test_processes_whose_parent_was_killed_end_by_themselves(platform, tmp_path):
-    import subprocess
-    import sys
-
     program = """
 import sys, threading
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.inference.config import AskConfig
-from llm_engineering.serving.answer_processes import Answerers
+from llm_engineering.serving.answer_processes import AnswerProcesses
+def _pid(service):
+    import os
+    return os.getpid()
 if __name__ == "__main__":
     with open_platform() as platform:
         service = AnswerProcesses(platform, AskConfig(), processes=1)
         service.load()
-        print(service._answerers[0]._process.pid, flush=True)
+        print(service._submit(_pid).result(), flush=True)
         sys.stdin.read()
 """
     script = tmp_path / "serving.py"
@@ -228,6 +220,7 @@ if __name__ == "__main__":
     parent = subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
+    assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.communicate()

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from passages import fill, passage
+from waiting import SECONDS, until
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.answers import Answer, Feedback, Question
@@ -12,6 +13,7 @@ from llm_engineering.domain.errors import BadQuestion, EmbeddingMismatch, ModelU
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.service import NotReady
+from llm_engineering.serving.model_health import CHECK_EVERY, ModelHealth
 
 BREAD = "Flour, water and salt make a very good bread."
 ASKED = Question(text="What do flour, water and salt make?")
@@ -47,7 +49,7 @@ def ask(service, question=ASKED) -> Answer:
 
 
 def not_ready(service) -> dict[str, str]:
-    return {piece.name: piece.reason for piece in service.ready().pieces if not piece.ready}
+    return {piece.name: piece.reason for piece in service.ready().components if not piece.ready}
 
 
 def test_before_it_is_loaded_it_says_so(platform):
@@ -175,40 +177,40 @@ def test_new_versions_under_load_fail_no_request(service, platform):
     assert "number 5" in ask(service).text
 
 
-class TellingModel:
+class SwitchableModel:
     """A language model that is up or down as the test says."""
 
-    name, generative = "telling", True
+    name, generative = "switchable", True
 
     def __init__(self) -> None:
-        self.trouble: ModelUnavailable | None = None
-        self.looked = threading.Semaphore(0)
+        self.error: ModelUnavailable | None = None
+        self.checked = threading.Semaphore(0)
         self.options: list[dict] = []
 
     def stream(self, prompt, *, max_tokens, temperature=0.0, stop=lambda: False):
         self.options.append({"max_tokens": max_tokens, "temperature": temperature})
         yield "They make "
-        if self.trouble:
-            raise self.trouble
+        if self.error:
+            raise self.error
         yield "bread [1]."
 
     def check(self) -> str:
-        self.looked.release()
-        if self.trouble:
-            raise self.trouble
+        self.checked.release()
+        if self.error:
+            raise self.error
         return "up"
 
 
 @pytest.fixture
-def telling(platform):
-    platform.__dict__["language_model"] = model = TellingModel()  # as the platform keeps what it has built
+def model(platform):
+    platform.__dict__["language_model"] = model = SwitchableModel()  # as the platform keeps what it has built
     return model
 
 
-@pytest.mark.usefixtures("telling")
-def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready(platform, telling):
+@pytest.mark.usefixtures("model")
+def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready(platform, model):
     index(platform, BREAD)
-    telling.trouble = ModelUnavailable("the server at http://10.0.0.7:1/v1 is down")
+    model.error = ModelUnavailable("the server at http://10.0.0.7:1/v1 is down")
     service = AnswerService(platform, AskConfig())
     service.load()
     assert "is down" in not_ready(service)["language model"]
@@ -216,58 +218,61 @@ def test_a_model_that_is_down_makes_it_not_ready_and_one_that_speaks_again_ready
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert service.search(ASKED).passages, "searching needs no language model"
-    telling.trouble = None
+    model.error = None
     assert ask(service).text == "They make bread [1]."
     assert service.ready().ready
-    telling.trouble = ModelUnavailable("gone again")
+    model.error = ModelUnavailable("gone again")
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert "gone again" in not_ready(service)["language model"]
 
 
-def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since(platform, telling):
+def test_an_answer_that_fails_late_says_nothing_of_a_model_that_has_spoken_since(platform, model):
     index(platform, BREAD)
     service = AnswerService(platform, AskConfig())
     service.load()
     late = service.answer(ASKED)
     next(late)  # begun
     ask(service)
-    telling.trouble = ModelUnavailable("it was restarted")
+    model.error = ModelUnavailable("it was restarted")
     with pytest.raises(ModelUnavailable):
         list(late)
     assert service.ready().ready
 
 
-def test_that_nothing_was_found_says_nothing_of_the_model(platform, telling):
+def test_that_nothing_was_found_says_nothing_of_the_model(platform, model):
     index(platform, BREAD)
     service = AnswerService(platform, AskConfig())
     service.load()
-    telling.trouble = ModelUnavailable("gone")
+    model.error = ModelUnavailable("gone")
     with pytest.raises(ModelUnavailable):
         ask(service)
     assert not ask(service, Question(text="zebra xylophone")).answered
     assert "gone" in not_ready(service)["language model"]
 
 
-def test_a_model_is_looked_at_again_in_the_background(platform, telling):
-    index(platform, BREAD)
-    service = AnswerService(platform, AskConfig())
-    service.load()
-    assert telling.looked.acquire(timeout=5)
-    telling.trouble = ModelUnavailable("gone")
-    service._model_watch._looked -= 60  # as if a minute had passed
-    service.ready()
-    assert telling.looked.acquire(timeout=5)
+def test_a_model_is_checked_again_in_the_background_when_it_is_due():
+    moment = [1000.0]
+    model = SwitchableModel()
+    health = ModelHealth(model, now=lambda: moment[0])
+    health.check()
+    assert model.checked.acquire(blocking=False)
+    model.error = ModelUnavailable("gone")
+    assert health.component().ready, "it was checked just now"
+    moment[0] += CHECK_EVERY + 1
+    health.component()
+    assert model.checked.acquire(timeout=SECONDS)
+    until(lambda: not health.component().ready)
 
 
-def test_the_options_of_one_request_are_its_own(platform, telling):
+def test_the_options_of_one_request_are_its_own(platform, model):
     index(platform, BREAD)
     service = AnswerService(platform, AskConfig())
     service.load()
     list(service.answer(ASKED, max_tokens=7, temperature=0.5))
     ask(service)
     config = AskConfig().answer
-    assert telling.options == [
+    assert model.options == [
         {"max_tokens": 7, "temperature": 0.5},
         {"max_tokens": config.max_tokens, "temperature": config.temperature},
     ]

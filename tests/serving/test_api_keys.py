@@ -10,7 +10,7 @@ from loguru import logger
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
 from llm_engineering.serving.api.errors import ApiError
 from llm_engineering.serving.api.keys import KeyRing
-from llm_engineering.serving.api.limits import Allowance
+from llm_engineering.serving.api.limits import RateLimiter
 
 
 class Clock:
@@ -124,91 +124,91 @@ def test_a_place_that_cannot_be_read_or_written_is_named(ring, file):
 # --- rates and quotas --------------------------------------------------------------------------------------------
 
 
-def refusal(allowance, key) -> ApiError:
+def refusal(limiter, key) -> ApiError:
     with pytest.raises(ApiError) as error:
-        allowance.spend(key)
+        limiter.acquire(key)
     assert error.value.status == 429
     return error.value
 
 
 def test_a_rate_is_so_many_a_minute_and_comes_back_bit_by_bit(ring, clock):
-    allowance, (key, _), (other, _) = Allowance(now=clock), ring.add("a", rate=3), ring.add("b", rate=3)
+    limiter, (key, _), (other, _) = RateLimiter(now=clock), ring.add("a", rate=3), ring.add("b", rate=3)
     for _ in range(3):
-        allowance.spend(key)
-    trouble = refusal(allowance, key)
-    assert (trouble.code, trouble.headers["Retry-After"]) == ("rate_limit_exceeded", "20")
-    allowance.spend(other)  # nobody pays for another
+        limiter.acquire(key)
+    refused = refusal(limiter, key)
+    assert (refused.code, refused.headers["Retry-After"]) == ("rate_limit_exceeded", "20")
+    limiter.acquire(other)  # nobody pays for another
     clock.passes(seconds=20)
-    allowance.spend(key)
-    refusal(allowance, key)
+    limiter.acquire(key)
+    refusal(limiter, key)
     clock.passes(hours=5)
     for _ in range(3):
-        allowance.spend(key)
-    refusal(allowance, key)
+        limiter.acquire(key)
+    refusal(limiter, key)
 
 
 def test_waiting_as_long_as_told_is_enough(ring, clock):
-    allowance, (key, _) = Allowance(now=clock), ring.add("a", rate=7)
+    limiter, (key, _) = RateLimiter(now=clock), ring.add("a", rate=7)
     for _ in range(50):
         try:
-            allowance.spend(key)
-        except ApiError as trouble:
-            clock.passes(seconds=int(trouble.headers["Retry-After"]))
-            allowance.spend(key)
+            limiter.acquire(key)
+        except ApiError as refused:
+            clock.passes(seconds=int(refused.headers["Retry-After"]))
+            limiter.acquire(key)
 
 
 def test_a_quota_is_so_many_a_day_and_starts_anew_at_midnight(ring, clock):
-    allowance, (key, _) = Allowance(now=clock), ring.add("a", quota=2)
-    allowance.spend(key)
-    allowance.spend(key)
-    trouble = refusal(allowance, key)
-    assert (trouble.code, trouble.headers["Retry-After"]) == ("insufficient_quota", str(12 * 3600))
+    limiter, (key, _) = RateLimiter(now=clock), ring.add("a", quota=2)
+    limiter.acquire(key)
+    limiter.acquire(key)
+    refused = refusal(limiter, key)
+    assert (refused.code, refused.headers["Retry-After"]) == ("insufficient_quota", str(12 * 3600))
     clock.passes(hours=12)
-    allowance.spend(key)
+    limiter.acquire(key)
 
 
 def test_a_refused_request_costs_no_quota(ring, clock):
-    allowance, (key, _) = Allowance(now=clock), ring.add("a", rate=1, quota=2)
-    allowance.spend(key)
+    limiter, (key, _) = RateLimiter(now=clock), ring.add("a", rate=1, quota=2)
+    limiter.acquire(key)
     for _ in range(5):
-        refusal(allowance, key)
+        refusal(limiter, key)
     clock.passes(minutes=1)
-    allowance.spend(key)
+    limiter.acquire(key)
 
 
 def test_a_restart_gives_no_second_quota(ring, clock, tmp_path):
     file, (key, _) = tmp_path / "new" / "usage.json", ring.add("a", quota=1)
-    first = Allowance(file, now=clock)
-    first.spend(key)
+    first = RateLimiter(file, now=clock)
+    first.acquire(key)
     first.save()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    refusal(Allowance(file, now=clock), key)
+    refusal(RateLimiter(file, now=clock), key)
     clock.passes(days=1)
-    Allowance(file, now=clock).spend(key)
+    RateLimiter(file, now=clock).acquire(key)
 
 
 def test_nothing_is_written_when_nothing_was_used(clock, tmp_path):
-    Allowance(tmp_path / "usage.json", now=clock).save()
+    RateLimiter(tmp_path / "usage.json", now=clock).save()
     assert not (tmp_path / "usage.json").exists()
 
 
 def test_counts_that_cannot_be_written_are_written_later(ring, clock, tmp_path):
     file, (key, _) = tmp_path / "used" / "usage.json", ring.add("a", quota=1)
     file.parent.touch()  # a file is in the way
-    allowance = Allowance(file, now=clock)
-    allowance.spend(key)
+    limiter = RateLimiter(file, now=clock)
+    limiter.acquire(key)
     logged = []
     sink = logger.add(logged.append, format="{message}")
-    allowance.save()
+    limiter.save()
     logger.remove(sink)
     assert "cannot be written" in "".join(logged)
     file.parent.unlink()
-    allowance.save()
-    refusal(Allowance(file, now=clock), key)
+    limiter.save()
+    refusal(RateLimiter(file, now=clock), key)
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", json.dumps({"day": "2026-05-01"})])
 def test_damaged_counts_do_not_keep_the_server_from_starting(ring, clock, tmp_path, damaged):
     file, (key, _) = tmp_path / "usage.json", ring.add("a", quota=1)
     file.write_text(damaged)
-    Allowance(file, now=clock).spend(key)
+    RateLimiter(file, now=clock).acquire(key)

@@ -71,7 +71,7 @@ def test_the_conversation_the_parts_and_the_options_arrive(client, service):
         {"role": "user", "content": [{"type": "text", "text": "And what"}, {"type": "text", "text": "with?"}]},
     ]
     done = ask(client, messages, temperature=0.5, max_completion_tokens=9, user="me", seed=3, tools=[])
-    [question] = service.asked
+    [question] = service.questions
     assert question.text == "And what\nwith?"
     assert question.history == (
         Message(role="user", content="Who bakes?"),
@@ -190,4 +190,4 @@ def test_the_client_retries_by_itself_what_may_be_tried_again(client, service):
     patient = client.with_options(max_retries=1)
     with pytest.raises(openai.InternalServerError):
         ask(patient)
-    assert len(service.asked) == 2
+    assert len(service.questions) == 2

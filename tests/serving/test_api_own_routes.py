@@ -11,7 +11,7 @@ from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.domain.errors import ModelUnavailable
 from llm_engineering.serving.api.app import create_app
-from llm_engineering.serving.api.service import Piece
+from llm_engineering.serving.api.service import Component
 
 ASKED = {"question": "What makes bread?"}
 
@@ -48,7 +48,7 @@ def test_filters_arrive_whole(client, service):
         "published_from": "2024-01-01T00:00:00Z",
     }  # fmt: skip
     assert client.post("/search", json={**ASKED, "k": 3, "where": filters}).status_code == 200
-    [question] = service.asked
+    [question] = service.questions
     assert question.limit == 3
     where = question.where
     assert where == Where(
@@ -68,7 +68,7 @@ def test_an_answer_names_its_sources_and_its_trace(client, service):
     assert answer["trace_id"] == "trace-1"
     assert answer["citations"][0]["quote"] == "Flour"
     assert answer["usage"]["total_tokens"] == 12
-    assert service.asked[0].history[0].content == "Hello"
+    assert service.questions[0].history[0].content == "Hello"
     assert service.options == [{"max_tokens": 3, "temperature": 1.0}]
 
 
@@ -82,7 +82,7 @@ def test_a_streamed_answer_tells_every_step(client):
     assert told[4][1] == client.post("/rag", json=ASKED).json()
 
 
-def test_trouble_in_a_stream_is_its_last_event(client, service):
+def test_an_error_in_a_stream_is_its_last_event(client, service):
     service.script = ("Flour ", ModelUnavailable("it hung up"))
     told = events(client.post("/rag", json={**ASKED, "stream": True}))
     assert [name for name, _ in told] == ["understood", "sources", "delta", "error"]
@@ -90,10 +90,10 @@ def test_trouble_in_a_stream_is_its_last_event(client, service):
 
 
 def test_feedback_is_stored(client, service):
-    thought = {"trace_id": "trace-1", "thumbs_up": False, "comment": "No."}
-    response = client.post("/feedback", json=thought)
+    given = Feedback(trace_id="trace-1", thumbs_up=False, comment="No.")
+    response = client.post("/feedback", json=given.model_dump(exclude_unset=True))
     assert (response.status_code, response.json()) == (201, {"stored": True})
-    assert service.thoughts == [Feedback(**thought)]
+    assert service.stored == [given]
 
 
 @pytest.mark.parametrize("path", ["/search", "/rag"])
@@ -102,7 +102,7 @@ def test_an_impossible_number_of_passages_is_refused(client, service, path, k):
     response = client.post(path, json={**ASKED, "k": k})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "k"
-    assert not service.asked
+    assert not service.questions
 
 
 def test_a_misspelt_filter_is_refused_and_not_ignored(client):
@@ -119,7 +119,7 @@ def test_alive_and_ready_are_two_things(client, service):
 
 
 def test_what_is_not_ready_says_why(client, service):
-    service.pieces, service.index = (Piece(name="index", ready=False, reason="it is being loaded"),), None
+    service.components, service.index = (Component(name="index", ready=False, reason="it is being loaded"),), None
     ready = client.get("/ready")
     assert ready.status_code == 503
     assert ready.json() == {

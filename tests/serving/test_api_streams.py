@@ -32,12 +32,12 @@ class Pieces:
 def test_while_nothing_comes_a_sign_of_life_does():
     async def tried() -> list[bytes]:
         pieces, got = Pieces(), []
-        async for piece in sse.with_signs_of_life(pieces.come(), every=0.01):
+        async for piece in sse.with_heartbeat(pieces.come(), every=0.01):
             got.append(piece)
-            if got.count(sse.STILL_THERE) == 2:
+            if got.count(None) == 2:
                 pieces.go.set()
         assert pieces.closed
-        return [piece for piece in got if piece != sse.STILL_THERE]
+        return [piece for piece in got if piece is not None]
 
     assert asyncio.run(tried()) == [b"first", b"second"]
 
@@ -45,9 +45,9 @@ def test_while_nothing_comes_a_sign_of_life_does():
 def test_leaving_a_stream_closes_what_it_was_made_from():
     async def tried() -> bool:
         pieces = Pieces()
-        async with aclosing(sse.with_signs_of_life(pieces.come(), every=0.01)) as alive:
+        async with aclosing(sse.with_heartbeat(pieces.come(), every=0.01)) as alive:
             async for piece in alive:
-                if piece == sse.STILL_THERE:
+                if piece is None:
                     break
         return pieces.closed
 
@@ -58,10 +58,10 @@ def test_work_goes_on_until_the_client_has_left():
     async def tried() -> str:
         said = asyncio.Queue()
         said.put_nowait({"type": "http.request"})
-        assert await sse.unless_client_leaves(asyncio.sleep(0, "done"), said.get) == "done"
+        assert await sse.until_disconnect(asyncio.sleep(0, "done"), said.get) == "done"
         said.put_nowait({"type": "http.disconnect"})
-        with pytest.raises(sse.ClientLeft):
-            await sse.unless_client_leaves(asyncio.Event().wait(), said.get)
+        with pytest.raises(sse.ClientDisconnected):
+            await sse.until_disconnect(asyncio.Event().wait(), said.get)
         return "left"
 
     assert asyncio.run(tried()) == "left"

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from anyio.from_thread import BlockingPortal
+from api_service import serving
 from chat_reader import Reader
-from chat_service import FACETS, TITLES, MiniatureService, served
+from chat_service import FACETS, TITLES, MiniatureService
 from chromium_page import chromium
 from loguru import logger
 from starlette.applications import Starlette
@@ -29,9 +31,9 @@ from llm_engineering.infrastructure.fetchers.chromium import find_browser
 from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Limits
-from llm_engineering.serving.api.service import Piece, Readiness
+from llm_engineering.serving.api.service import Component, Readiness
 from llm_engineering.serving.chat import mount_chat
-from llm_engineering.serving.chat.mount import Chat
+from llm_engineering.serving.chat.deferred_app import DeferredApp
 
 pytest.importorskip("gradio", reason="the group ui is not installed")
 browser = pytest.mark.usefixtures("needs_browser")
@@ -53,7 +55,7 @@ def one_service():
 def address(one_service):
     app = create_app(one_service)
     mount_chat(app, facets=one_service.facets, titles=one_service.titles)
-    with served(app) as url:
+    with serving(app, timeout_graceful_shutdown=1) as url:
         until(lambda: httpx.get(url).status_code == 200)
         yield url
 
@@ -141,8 +143,8 @@ def test_the_conversation_goes_along_and_stays_on_the_page(reader, service):
     reader.see("#past", "First?")
     reader.see("#now .asked", "And then?")
     reader.answered()
-    assert service.asked[1].history[0].content == "First?"
-    assert len(service.asked[1].history) == 2
+    assert service.questions[1].history[0].content == "First?"
+    assert len(service.questions[1].history) == 2
     ids = reader.script("return [...document.querySelectorAll('ol.sources > li')].map(e => e.id)")
     assert len(set(ids)) == 6
 
@@ -151,7 +153,7 @@ def test_the_conversation_goes_along_and_stays_on_the_page(reader, service):
 def test_an_example_made_from_the_index_can_be_asked_with_one_click(reader, service):
     reader.click("#examples button", TITLES[0])
     reader.answered()
-    assert TITLES[0] in service.asked[0].text
+    assert TITLES[0] in service.questions[0].text
     assert reader.find("#examples button") == []
 
 
@@ -165,7 +167,7 @@ def test_filters_offer_what_the_index_holds_and_are_sent(reader, service):
     reader.see("#since input, #since textarea").send_keys("2025-01-01")
     reader.ask("Filtered?")
     reader.answered()
-    where = service.asked[0].where
+    where = service.questions[0].where
     assert where.author_id == ("ben",)
     assert where.published_from.isoformat() == "2025-01-01T00:00:00+00:00"
     assert where.kind is None
@@ -177,7 +179,7 @@ def test_a_wrong_date_is_told(reader, service):
     reader.see("#until input, #until textarea").send_keys("soon")
     reader.ask("When?")
     assert "is no day: write it as 2026-01-31" in reader.see("#now .failed").text
-    assert service.asked == []
+    assert service.questions == []
 
 
 @browser
@@ -223,12 +225,12 @@ def test_feedback_that_cannot_be_stored_is_told(reader, service, tmp_path):
     assert "cannot be reached" in reader.see("#thanks .failed").text
 
 
-# --- trouble -------------------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------------------------
 
 
 @browser
 @pytest.mark.parametrize(
-    ("trouble", "early", "words"),
+    ("error", "early", "words"),
     [
         (ModelUnavailable("it refuses connections; start it"), True, "the language model cannot answer"),
         (ModelUnavailable("it stopped half-way"), False, "it stopped half-way"),
@@ -236,13 +238,13 @@ def test_feedback_that_cannot_be_stored_is_told(reader, service, tmp_path):
         (ZeroDivisionError("bug"), True, "something went wrong in the server"),
     ],
 )
-def test_trouble_is_told_in_the_page_and_the_next_question_works(reader, service, trouble, early, words):
-    service.trouble, service.early = trouble, early
+def test_errors_are_told_in_the_page_and_the_next_question_works(reader, service, error, early, words):
+    service.error, service.early = error, early
     reader.ask("How?")
     assert words in reader.see("#now [role=alert]").text
     assert bool(reader.find("#now .text")) is not early
     assert reader.find("#up") == [], "there is nothing to judge"
-    service.trouble = None
+    service.error = None
     reader.ask("And now?")
     reader.answered()
     assert words in reader.see("#past [role=alert]").text
@@ -259,9 +261,11 @@ def test_what_is_missing_is_told_before_anything_is_asked(reader, service):
 
     service.contents = Facets()
     opens_with("#welcome .card", "poe run-etl")
-    service.readiness = Readiness(pieces=(Piece(name="embedder", ready=False, reason="it is still being loaded"),))
+    service.readiness = Readiness(
+        components=(Component(name="embedder", ready=False, reason="it is still being loaded"),)
+    )
     opens_with("#welcome .card", "embedder: it is still being loaded")
-    service.readiness, service.contents = Readiness(pieces=()), StoreUnavailable("x")
+    service.readiness, service.contents = Readiness(components=()), StoreUnavailable("x")
     opens_with("#welcome [role=alert]", "a store this server needs")
     service.contents = FACETS
     opens_with("#welcome .card", "Ada Example")
@@ -299,7 +303,7 @@ BACKGROUND = (
 
 
 @browser
-def test_dark_and_light_can_be_chosen_and_stay_chosen(reader):
+def test_dark_and_light_can_be_chosen_and_stay_where_of(reader):
     bright = reader.script(BACKGROUND)
     reader.click("#theme")
     assert bright > 600
@@ -369,7 +373,7 @@ def guarded(tmp_path_factory):
     service = MiniatureService()
     app = create_app(service, keys=keys, require_keys=True, limits=Limits(threads=1, waiting=0))
     mount_chat(app, facets=service.facets, titles=service.titles)
-    with served(app) as url:
+    with serving(app, timeout_graceful_shutdown=1) as url:
         until(lambda: httpx.get(url, auth=("", secret)).status_code == 200)
         yield url, secret, keys, key, service
 
@@ -382,11 +386,11 @@ def test_where_keys_are_required_the_page_is_no_open_door(guarded):
     assert refused.headers["www-authenticate"].startswith("Basic"), "the browser then asks for the key"
     for path in ("/config", "/theme.css", "/gradio_api/queue/data?session_hash=x", "/gradio_api/heartbeat/x"):
         assert httpx.get(url + path).status_code == 401, path
-    asked = {"data": ["How?"], "fn_index": 0, "session_hash": "x"}
-    assert httpx.post(f"{url}/gradio_api/queue/join", json=asked).status_code == 401
+    body = {"data": ["How?"], "fn_index": 0, "session_hash": "x"}
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=body).status_code == 401
     assert httpx.get(url, auth=("anyone", "twin-wrong")).status_code == 401
     assert httpx.get(url, auth=("anyone", secret)).status_code == 200
-    assert service.asked == []
+    assert service.questions == []
 
 
 class Tab:
@@ -402,14 +406,14 @@ class Tab:
 
     def ask(self, text: str) -> None:
         data = [text, None, [], [], [], "", ""]
-        asked = {"data": data, "fn_index": self.ask_index, "session_hash": self.session}
-        self.client.post("/gradio_api/queue/join", json=asked).raise_for_status()
+        body = {"data": data, "fn_index": self.ask_index, "session_hash": self.session}
+        self.client.post("/gradio_api/queue/join", json=body).raise_for_status()
 
     @contextmanager
-    def told(self):
+    def event_lines(self):
         """Line by line what the page is told, until it is closed."""
-        with self.client.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as told:
-            yield told.iter_lines()
+        with self.client.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as response:
+            yield response.iter_lines()
 
 
 @contextmanager
@@ -427,18 +431,18 @@ def test_a_full_server_tells_the_reader_so_and_the_api_sees_the_question_of_the_
     with held(service), httpx.Client(base_url=url, auth=("", secret), timeout=SECONDS) as client:
         first, second = Tab(client, "first"), Tab(client, "second")
         first.ask("First?")
-        with first.told() as lines:
+        with first.event_lines() as lines:
             next(line for line in lines if "where its author paused" in line)
             refused = client.post("/rag", json={"question": "And by the API?"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_busy")
             second.ask("Second?")
-            with second.told() as others:
+            with second.event_lines() as others:
                 next(line for line in others if "the server is busy; try again in a moment" in line)
             service.go.set()
             next(line for line in lines if "Keep both" in line)
         metrics = client.get("/metrics").text
     assert 'twin_answers_total{outcome="answered"} 1.0' in metrics
-    assert [one.text for one in service.asked] == ["First?"]
+    assert [one.text for one in service.questions] == ["First?"]
 
 
 def test_a_tab_that_is_closed_stops_the_model_also_when_it_is_silent(guarded):
@@ -446,7 +450,7 @@ def test_a_tab_that_is_closed_stops_the_model_also_when_it_is_silent(guarded):
     with held(service), httpx.Client(base_url=url, auth=("", secret), timeout=SECONDS) as client:
         tab = Tab(client, "leaving")
         tab.ask("How?")
-        with tab.told() as lines:
+        with tab.event_lines() as lines:
             next(line for line in lines if "where its author paused" in line)
         assert service.closed.wait(SECONDS)
         until(lambda: 'twin_answers_total{outcome="abandoned"} 1.0' in client.get("/metrics").text)
@@ -473,7 +477,7 @@ def test_with_a_key_the_page_works_and_without_it_no_more(guarded):
         driver.get_log("performance")
         reader.see("#question textarea").send_keys("Still?", Keys.ENTER)
         until(lambda: any('"status":401' in entry["message"] for entry in driver.get_log("performance")))
-        assert [one.text for one in service.asked] == ["How?"]
+        assert [one.text for one in service.questions] == ["How?"]
 
 
 # --- starting and stopping -----------------------------------------------------------------------------------------
@@ -493,15 +497,20 @@ class Building:
         return Starlette(routes=[Route("/", PlainTextResponse("the page"))])
 
 
+def portal_of(client: TestClient) -> BlockingPortal:
+    assert client.portal is not None, "its app runs"
+    return client.portal
+
+
 @contextmanager
 def chat_of(build, *, loaded=True):
     ready = asyncio.Event()
     if loaded:
         ready.set()
-    chat = Chat(build, after=ready.wait)
+    chat = DeferredApp(build, after=ready.wait)
     app = Starlette(routes=[Route("/", chat)], lifespan=lambda app: chat.running())
     with TestClient(app) as client:
-        yield client, lambda: client.portal.call(ready.set)
+        yield client, lambda: portal_of(client).call(ready.set)
         build.go.set()
 
 
@@ -556,7 +565,7 @@ def test_the_page_is_built_when_it_is_asked_for_and_the_models_are_loaded():
 def test_nobody_who_does_not_look_at_the_page_pays_for_it():
     build = Building()
     with chat_of(build) as (client, _):
-        client.portal.call(asyncio.sleep, 0)
+        portal_of(client).call(asyncio.sleep, 0)
     assert not build.begun.is_set()
 
 

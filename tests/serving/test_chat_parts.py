@@ -1,4 +1,4 @@
-"""The chat page without a browser: what it shows is escaped, what it searches is what was chosen, trouble is told."""
+"""The chat page without a browser: what it shows is escaped, what it searches is what was chosen, errors are told."""
 
 import asyncio
 from contextlib import aclosing
@@ -6,16 +6,22 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
-from chat_service import FACETS, PASSAGES, MiniatureService, at_calls, chunk
+from chat_service import FACETS, PASSAGES, MiniatureService, calls_of, chunk
 
 from llm_engineering.domain.answers import Answer, Citation, Delta, Message, ParsedQuestion, Passage, Question
 from llm_engineering.domain.chunks import Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable, StoreUnavailable
 from llm_engineering.serving.api.errors import ApiError
-from llm_engineering.serving.api.service import Piece, Readiness
-from llm_engineering.serving.chat.conversation import LONGEST, TURNS, answer_turn, remembered, turn_updates, whole
-from llm_engineering.serving.chat.filters import choices, chosen, example_question, some_titles
+from llm_engineering.serving.api.service import Component, Readiness
+from llm_engineering.serving.chat.conversation import (
+    MAX_HISTORY,
+    MAX_QUESTION,
+    answer_turn,
+    extended_history,
+    turn_updates,
+)
+from llm_engineering.serving.chat.filters import example_question, example_titles, filter_choices, where_of
 from llm_engineering.serving.chat.passages import passage_html
 from llm_engineering.serving.chat.render import answer_html, error_html, question_html, source_html
 from llm_engineering.serving.chat.welcome import empty_html, greeting_html, not_ready_html
@@ -38,9 +44,8 @@ class Seen(HTMLParser):
         self.text += data
 
 
-def answer(text="Yes. [1]", **more):
-    fields = {"answered": True, "passages": PASSAGES, "understood": ParsedQuestion(queries=("q",)), "trace_id": "t"}
-    return Answer(text=text, **(fields | more))
+def answer(text: str = "Yes. [1]") -> Answer:
+    return Answer(text=text, answered=True, passages=PASSAGES, understood=ParsedQuestion(queries=("q",)), trace_id="t")
 
 
 def passage(text, **fields):
@@ -64,13 +69,13 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_hostile_becomes_a_tag_or_a_link(text):
-    shown = (
+    html = (
         answer_html("1", text, [passage(text, title=text, author_name=text, headings=(text,))], answer(text))
         + answer_html("1", text, PASSAGES)
         + question_html(text)
         + error_html(text)
     )
-    seen = Seen(shown)
+    seen = Seen(html)
     assert not {"script", "img", "svg", "iframe"} & set(seen.tags)
     assert not [name for name in seen.attributes if name.startswith("on")]
     assert set(seen.links) <= {"#source-1-1", "https://example.com/1", "https://example.com/2"}
@@ -174,11 +179,13 @@ def test_characters_that_stand_for_marks_mark_nothing(text):
 
 
 def test_what_was_removed_or_looks_like_instructions_is_said():
-    given = answer(
-        removed_citations=2,
-        suspicious_passages=(3,),
-        model="m<1>",
-        understood=ParsedQuestion(queries=("q", "other words"), notes=("no author of that name",)),
+    given = answer().model_copy(
+        update={
+            "removed_citations": 2,
+            "suspicious_passages": (3,),
+            "model": "m<1>",
+            "understood": ParsedQuestion(queries=("q", "other words"), notes=("no author of that name",)),
+        }
     )
     seen = Seen(answer_html("1", given.text, PASSAGES, given))
     for words in (
@@ -192,18 +199,17 @@ def test_what_was_removed_or_looks_like_instructions_is_said():
     assert seen.text.count("looks like instructions") == 1
 
 
-def test_lone_surrogates_are_shown_as_question_marks():
-    assert "a?b" in question_html("a\ud800b")
-    assert whole("a\ud800b") == "a?b"
+def test_lone_surrogates_are_shown_as_replacement_characters():
+    assert "a\ufffdb" in question_html("a\ud800b")
 
 
 # --- filters -------------------------------------------------------------------------------------------------------
 
 
 def test_what_was_chosen_is_the_filter():
-    assert chosen([], [], [], "", " ") is None
-    assert chosen(None, None, None, None, None) is None
-    assert chosen(["a", "b"], ["article"], ["substack"], "2025-01-02", "2025-02-28") == Where(
+    assert where_of([], [], [], "", " ") is None
+    assert where_of(None, None, None, None, None) is None
+    assert where_of(["a", "b"], ["article"], ["substack"], "2025-01-02", "2025-02-28") == Where(
         author_id=("a", "b"),
         kind=(Kind.ARTICLE,),
         source=("substack",),
@@ -223,16 +229,16 @@ def test_what_was_chosen_is_the_filter():
 )
 def test_a_wrong_day_is_told(since, until, words):
     with pytest.raises(BadQuestion, match=words):
-        chosen([], [], [], since, until)
+        where_of([], [], [], since, until)
 
 
 def test_a_kind_that_does_not_exist_is_told():
     with pytest.raises(BadQuestion, match="no kind"):
-        chosen([], ["poem"], [], "", "")
+        where_of([], ["poem"], [], "", "")
 
 
 def test_choices_are_in_an_order_that_can_be_searched():
-    authors, kinds, sources = choices(FACETS)
+    authors, kinds, sources = filter_choices(FACETS)
     assert authors == [("Ada Example", "ada"), ("Ben Beispiel", "ben")]
     assert (kinds, sources) == (["article", "repository"], ["github", "substack"])
 
@@ -241,8 +247,8 @@ def test_example_questions_are_made_of_titles():
     chunks = [
         chunk(n, title, "x") for n, title in enumerate(("Short", "A title\n of  use", "A title of use", "y" * 99), 1)
     ]
-    assert some_titles(chunks, 3) == ("A title of use",)
-    assert some_titles((chunk(1, f"A title, number {n}", "x") for n in range(9)), 2) == (
+    assert example_titles(chunks, 3) == ("A title of use",)
+    assert example_titles((chunk(1, f"A title, number {n}", "x") for n in range(9)), 2) == (
         "A title, number 0",
         "A title, number 1",
     )
@@ -259,8 +265,8 @@ def test_an_empty_index_says_what_to_run():
 
 
 def test_what_is_not_ready_is_named():
-    pieces = (Piece(name="model", ready=True), Piece(name="<index>", ready=False, reason="is <empty>"))
-    text = Seen(not_ready_html(Readiness(pieces=pieces))).text
+    pieces = (Component(name="model", ready=True), Component(name="<index>", ready=False, reason="is <empty>"))
+    text = Seen(not_ready_html(Readiness(components=pieces))).text
     assert "<index>: is <empty>" in text
     assert "model:" not in text
     assert "poe doctor" in text
@@ -274,35 +280,36 @@ def test_the_greeting_names_authors_and_sizes():
     assert "Author 3 and 5 more" in Seen(greeting_html(many)).text
 
 
-# --- talking -------------------------------------------------------------------------------------------------------
+# --- one turn -------------------------------------------------------------------------------------------------------
 
 
-def told(service, text="How?", history=(), where=lambda: None):
-    async def talked():
-        async with at_calls(service) as calls:
+def turn_updates_of(service, text="How?", history=(), where=lambda: None):
+    async def updates():
+        async with calls_of(service) as calls:
             return [
                 one async for one in answer_turn(text, history=history, where=where, calls=calls, owner=None, turn="1")
             ]
 
-    return asyncio.run(talked())
+    return asyncio.run(updates())
 
 
 def test_the_answer_grows_and_ends_whole():
     ticks = iter(range(1000))
-    asked = MiniatureService().answer(Question(text="How?"))
-    steps = list(turn_updates(asked, lambda: False, turn="1", clock=lambda: next(ticks)))
+    events = MiniatureService().answer(Question(text="How?"))
+    steps = list(turn_updates(events, lambda: False, turn="1", clock=lambda: next(ticks)))
     texts = [Seen(step.html).text for step in steps]
     assert any("Reading 3 passages" in text for text in texts)
     growing = [text for text in texts if "Cut a text" in text]
     assert len(growing) == 4
     assert all("Cut along the grain" in text for text in growing), "its sources are there from the beginning"
+    assert steps[-1].answer is not None
     assert steps[-1].answer.trace_id == "trace-1"
     assert all(step.answer is None for step in steps[:-1])
     assert "<mark>" in steps[-1].html
 
 
 def test_the_question_is_shown_at_once_and_with_every_step():
-    steps = told(MiniatureService(), "How & why?")
+    steps = turn_updates_of(MiniatureService(), "How & why?")
     assert "Reading the question" in steps[0].html
     assert all(step.html.startswith(question_html("How & why?")) for step in steps)
     assert steps[-1].answer.trace_id == "trace-1"
@@ -316,30 +323,30 @@ def test_many_small_pieces_are_not_shown_one_by_one():
 
 
 def test_history_and_filters_go_along():
-    service, turns = MiniatureService(), tuple(Message(role="user", content=str(n)) for n in range(TURNS + 5))
-    told(service, history=turns, where=lambda: Where(author_id="ada"))
-    assert service.asked[0].where == Where(author_id="ada")
-    assert service.asked[0].history == turns[-TURNS:]
+    service, turns = MiniatureService(), tuple(Message(role="user", content=str(n)) for n in range(MAX_HISTORY + 5))
+    turn_updates_of(service, history=turns, where=lambda: Where(author_id="ada"))
+    assert service.questions[0].where == Where(author_id="ada")
+    assert service.questions[0].history == turns[-MAX_HISTORY:]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "no question"), (" \n", "no question"), ("x" * (LONGEST + 1), "shorten it")],
+    [("", "no question"), (" \n", "no question"), ("x" * (MAX_QUESTION + 1), "shorten it")],
 )
 def test_a_question_that_cannot_be_asked_is_told(text, words):
     service = MiniatureService()
-    assert words in told(service, text)[-1].html
-    assert service.asked == []
+    assert words in turn_updates_of(service, text)[-1].html
+    assert service.questions == []
 
 
 def test_a_wrong_filter_is_told_and_nothing_is_asked():
     service = MiniatureService()
-    assert "is no day" in told(service, where=lambda: chosen([], [], [], "x", ""))[-1].html
-    assert service.asked == []
+    assert "is no day" in turn_updates_of(service, where=lambda: where_of([], [], [], "x", ""))[-1].html
+    assert service.questions == []
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("error", "words"),
     [
         (ModelUnavailable("the model at http://10.0.0.7:1234 does not answer; start it"), "does not answer; start it"),
         (StoreUnavailable("/secret/place/vectors is away"), "store"),
@@ -348,10 +355,10 @@ def test_a_wrong_filter_is_told_and_nothing_is_asked():
     ],
 )
 @pytest.mark.parametrize("early", [True, False])
-def test_trouble_is_told_in_the_turn_and_what_was_written_stays(trouble, words, early):
+def test_an_error_is_told_in_the_turn_and_what_was_written_stays(error, words, early):
     service = MiniatureService()
-    service.trouble, service.early = trouble, early
-    last = told(service)[-1]
+    service.error, service.early = error, early
+    last = turn_updates_of(service)[-1]
     assert last.answer is None
     seen = Seen(last.html)
     assert words in seen.text
@@ -374,7 +381,7 @@ def test_text_that_was_not_shown_yet_is_shown_when_the_model_fails():
 
 def test_who_leaves_stops_the_model():
     async def left(service):
-        async with at_calls(service) as calls:
+        async with calls_of(service) as calls:
             async with aclosing(
                 answer_turn("How?", history=(), where=lambda: None, calls=calls, owner=None, turn="1")
             ) as steps:
@@ -394,12 +401,12 @@ def test_who_leaves_stops_the_model():
 
 def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
     async def tried(service):
-        async with at_calls(service, threads=1, waiting=0) as calls:
-            asking = {"history": (), "where": lambda: None, "desk": calls, "owner": None, "turn": "1"}
-            async with aclosing(answer_turn("First?", **asking)) as first:
+        async with calls_of(service, threads=1, waiting=0) as calls:
+            options = {"history": (), "where": lambda: None, "calls": calls, "owner": None, "turn": "1"}
+            async with aclosing(answer_turn("First?", **options)) as first:
                 while not (await anext(first)).written:
                     pass
-                refused = [one async for one in answer_turn("Second?", **asking)]
+                refused = [one async for one in answer_turn("Second?", **options)]
                 assert "the server is busy; try again in a moment" in Seen(refused[-1].html).text
                 service.go.set()
                 assert [one async for one in first][-1].answer
@@ -411,12 +418,12 @@ def test_questions_of_the_page_count_in_the_bounds_and_the_metrics_of_the_api():
     service = MiniatureService()
     service.hold = True
     asyncio.run(tried(service))
-    assert [one.text for one in service.asked] == ["First?"]
+    assert [one.text for one in service.questions] == ["First?"]
 
 
 def test_an_answer_that_takes_too_long_is_told_on_the_page():
     async def tried(service):
-        async with at_calls(service, answer_seconds=0.2) as calls:
+        async with calls_of(service, answer_seconds=0.2) as calls:
             steps = answer_turn("How?", history=(), where=lambda: None, calls=calls, owner=None, turn="1")
             return [one async for one in steps][-1].html
 
@@ -428,19 +435,19 @@ def test_an_answer_that_takes_too_long_is_told_on_the_page():
 
 def test_a_server_that_is_being_stopped_takes_no_question_of_the_page():
     async def tried(service):
-        async with at_calls(service) as calls:
+        async with calls_of(service) as calls:
             assert await asyncio.to_thread(calls.workers.close, 5)
             steps = answer_turn("How?", history=(), where=lambda: None, calls=calls, owner=None, turn="1")
             return [one async for one in steps][-1].html
 
     service = MiniatureService()
     assert "the server is being stopped; try again soon" in asyncio.run(tried(service))
-    assert service.asked == []
+    assert service.questions == []
 
 
 def test_a_conversation_is_remembered_for_a_while():
     history = ()
-    for number in range(TURNS):
-        history = remembered(history, f"q{number}", answer(f"a{number}"))
-    assert len(history) == TURNS
-    assert [one.content for one in history[-2:]] == [f"q{TURNS - 1}", f"a{TURNS - 1}"]
+    for number in range(MAX_HISTORY):
+        history = extended_history(history, f"q{number}", answer(f"a{number}"))
+    assert len(history) == MAX_HISTORY
+    assert [one.content for one in history[-2:]] == [f"q{MAX_HISTORY - 1}", f"a{MAX_HISTORY - 1}"]

@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -12,18 +13,22 @@ from passages import fill, passage
 from stores import a_document, an_entry
 from tiny_model import CHAT, make_tiny_model
 from waiting import until
+from zenml.zen_stores.sql_zen_store import SqlZenStoreConfiguration
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
-from llm_engineering.domain.models import Stage
+from llm_engineering.domain.models import ModelVersion, Stage
+from llm_engineering.inference.config import AskConfig
 from llm_engineering.infrastructure.zenml.connection import open_zenml
+from llm_engineering.serving.api.limits import Limits
+from llm_engineering.serving.server import build_app
 from tools.ask import main as ask
-from tools.serve import Limits, build_app
 
 BREAD = "Flour, water and salt make a very good bread."
 ASKED = {"question": "What did somebody never heard of write about flour, water and salt?"}
 FILTERED = {**ASKED, "where": {"author": ["Nobody At All"]}}
-CHAT_ASKED = {"model": "llm-twin", "messages": [{"role": "user", "content": "What do flour, water and salt make?"}]}
+QUESTION = "What do flour, water and salt make?"
+CHAT_ASKED = {"model": "llm-twin", "messages": [{"role": "user", "content": QUESTION}]}
 NAME = "asked"
 
 
@@ -74,22 +79,36 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def everything(platform) -> dict[str, object]:
+class Stored(NamedTuple):
+    warehouse: list[str]
+    passages: list[Chunk]
+    vectors: dict[str, str]
+    versions: list[ModelVersion]
+    weights: list[dict[str, str]]
+    registry: list[str]
+
+    def differs_from(self, other: "Stored") -> set[str]:
+        return {name for name in self._fields if getattr(self, name) != getattr(other, name)}
+
+
+def everything(platform) -> Stored:
     home, versions = platform.settings.home, platform.registry.versions(NAME)
-    return {
-        "warehouse": rows(home / "warehouse.db"),
-        "passages": opened(platform),
-        "vectors": files(home / "vectors"),
-        "versions": versions,
-        "weights": [files(one.folder) for one in versions],
-        "registry": rows(Path(open_zenml().zen_store.config.database)),
-    }
+    config = open_zenml().zen_store.config
+    assert isinstance(config, SqlZenStoreConfiguration)
+    return Stored(
+        warehouse=rows(home / "warehouse.db"),
+        passages=opened(platform),
+        vectors=files(home / "vectors"),
+        versions=versions,
+        weights=[files(one.folder) for one in versions],
+        registry=rows(Path(str(config.database))),
+    )
 
 
 def test_a_question_changes_nothing_in_warehouse_vector_store_or_registry(platform):
     before = everything(platform)
-    assert [one.stage for one in before["versions"]] == ["staging", "production"]
-    app = build_app(platform, limits=Limits())
+    assert [one.stage for one in before.versions] == ["staging", "production"]
+    app = build_app(platform, AskConfig(), limits=Limits())
     with serving(app) as address, httpx.Client(base_url=address, timeout=WAIT) as client:
         until(lambda: "is still being loaded" not in client.get("/ready").text)
         answers = [
@@ -105,20 +124,16 @@ def test_a_question_changes_nothing_in_warehouse_vector_store_or_registry(platfo
         ]
     wrong = [(answer.url.path, answer.text[:300]) for answer in answers if answer.status_code not in (200, 201)]
     assert not wrong
-    asked = CliRunner().invoke(ask, [CHAT_ASKED["messages"][0]["content"]])
+    asked = CliRunner().invoke(ask, [QUESTION])
     assert asked.exit_code == 0, asked.output
-    after = everything(platform)
-    assert after.keys() == before.keys()
-    for what, was in before.items():
-        assert after[what] == was, what
+    assert everything(platform).differs_from(before) == set()
 
 
 def test_a_change_in_any_of_them_would_be_noticed(platform):
     before = everything(platform)
     platform.registry.promote(NAME, 2)
     (platform.registry.find(NAME, 1).folder / "config.json").touch()
-    changed = everything(platform)
-    assert {what for what in before if changed[what] != before[what]} == {"versions", "registry"}
+    assert everything(platform).differs_from(before) == {"versions", "registry"}
     platform.warehouse.put([a_document("b")])
     vectors = platform.embedder.embed(["More."])
     fill(
@@ -128,5 +143,4 @@ def test_a_change_in_any_of_them_would_be_noticed(platform):
     )
     with (platform.registry.find(NAME, 1).folder / "config.json").open("a") as file:
         file.write(" ")
-    changed = everything(platform)
-    assert {what for what in before if changed[what] != before[what]} == set(before)
+    assert everything(platform).differs_from(before) == set(Stored._fields)

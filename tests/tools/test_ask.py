@@ -8,7 +8,7 @@ from passages import fill, passage
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
 from llm_engineering.domain.errors import ConfigError
-from tools.ask import ask, main
+from tools.ask import main, search
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_passages_are_shown_with_title_headings_link_and_score():
     assert "Flour, water and salt make bread." in result.output
     [heading] = [line for line in result.output.splitlines() if line.startswith("1. ")]
     with open_platform() as platform:
-        [hit] = ask("What makes bread?", platform, limit=1)
+        [hit] = search("What makes bread?", platform, limit=1)
     assert heading.split()[-1] == f"{hit.score:.3f}" == "0.989"
     assert "Crawling" not in result.output
 
@@ -87,7 +87,7 @@ def test_no_question_is_refused():
     assert run("  ").exit_code == 2
     assert run("x", "--limit", "0").exit_code == 2
     with open_platform() as platform, pytest.raises(ConfigError, match="ask something"):
-        ask("", platform)
+        search("", platform)
 
 
 @pytest.fixture

@@ -68,6 +68,21 @@ def test_another_embedder_than_the_indexs_is_broken_and_asks_for_a_rebuild(
     assert "--rebuild" in found["up to date"]["mend"]
 
 
+def test_an_index_of_before_revisions_asks_for_a_rebuild(examined, type_run, notes, config_file, tmp_path):
+    etl = config_file({"authors": [{"name": "Ann", "links": [{"local_files": str(notes("ann"))}]}]})
+    type_run("digital_data_etl", "--config", etl)
+    type_run("feature_engineering", "--config", config_file("", "features.yaml"))
+    [manifest] = (tmp_path / "twin" / "vectors").glob("*/manifest.json")
+    built = json.loads(manifest.read_text())
+    del built["spec"]["embedding"]["revision"]
+    manifest.write_text(json.dumps(built))
+    _, found = examined()
+
+    assert found["up to date"]["state"] == "broken"
+    assert "which revision" in found["up to date"]["found"]
+    assert "--rebuild" in found["up to date"]["mend"]
+
+
 def test_a_held_lock_is_noted(examined, tmp_path):
     from llm_engineering.infrastructure.vectors import index_versions
 

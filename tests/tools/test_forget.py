@@ -1,5 +1,7 @@
 """`poe forget`: an author is gone from everywhere, or it is said from where not."""
 
+import sqlite3
+
 import pytest
 from click.testing import CliRunner
 from mongo_server import free_port
@@ -149,6 +151,18 @@ def test_what_is_known_of_an_author_is_kept_until_everything_is_erased(home, mon
     assert not (home / "erasing").exists()
     with open_platform() as platform:
         assert identify(platform, "Ann Other").links == frozenset()
+
+
+def test_a_document_that_is_damaged_is_erased_with_the_others(home):
+    with sqlite3.connect(home / "warehouse.db") as connection:
+        connection.execute("UPDATE documents SET payload=x'7b' WHERE id=?", (a_document("a").id,))
+    connection.close()
+    with open_platform() as platform:
+        subject = identify(platform, "Ann Other")
+    assert subject.document_ids == {a_document("a").id, a_document("b").id}
+    assert a_document("b").link in subject.links
+    assert run("--author", "Ann Other", "--yes").exit_code == 0
+    assert counts(ANN) == (0, 0, 0)
 
 
 def test_a_damaged_note_of_an_erasure_that_was_begun_is_said(home):

@@ -73,9 +73,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zenml_run: Callable) 
     write(folders[ANN] / "zyzzyva-jars.md", f"# On the zyzzyva\n\n{BREAD}\n")
     write(folders[ANN] / "zyzzyva-empty.html", "<html><body><script>zyzzyva</script></body></html>")
     write(folders[BOB] / "robots.md", f"# On robots\n\n{ROBOTS}\n")
-    both = start("end_to_end_data", config(folders, min_success_rate=0.0), ONCE)
-    assert both.red == {}
     bobs = start("end_to_end_data", config({BOB: folders[BOB]}), ONCE)
+    both = start("end_to_end_data", config(folders, min_success_rate=0.0), ONCE)
+    assert bobs.red == both.red == {}
     with open_platform() as platform:
         bobs_trace = talk(platform)
     return House(tmp_path / "twin", Path(os.environ["ZENML_CONFIG_PATH"]), bobs, bobs_trace)

@@ -9,12 +9,15 @@ import openai
 import pytest
 from click.testing import CliRunner
 from passages import fill, passage
-from serve_process import started, when_ready
+from serve_process import extension_of, started, when_ready
 
 from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec
-from llm_engineering.settings import load_settings
-from tools.serve import is_loopback, key_ring, main
+from llm_engineering.serving.api.keys import key_ring
+from llm_engineering.serving.api.limits import Limits
+from llm_engineering.serving.server import is_loopback, limits_of, process_count
+from llm_engineering.settings import Settings, load_settings
+from tools.serve import main
 
 QUESTION = "What do flour, water and salt make?"
 
@@ -42,8 +45,8 @@ def test_it_answers_openais_client_and_ends_in_order_when_told_to():
         assert [piece["ready"] for piece in when_ready(address).json()["pieces"]] == [True, True, True]
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         done = client.chat.completions.create(model="llm-twin", messages=[{"role": "user", "content": QUESTION}])
-        assert "make a very good bread" in done.choices[0].message.content
-        assert done.llm_twin["sources"][0]["title"] == "Baking"
+        assert "make a very good bread" in (done.choices[0].message.content or "")
+        assert extension_of(done)["sources"][0]["title"] == "Baking"
         pieces = client.chat.completions.create(
             model="llm-twin", messages=[{"role": "user", "content": QUESTION}], stream=True
         )
@@ -78,6 +81,15 @@ def test_on_another_host_only_a_key_opens_the_door():
         assert httpx.post(f"{address}/search", json={"question": QUESTION}, headers=key).status_code == 401
 
 
+@pytest.mark.usefixtures("indexed")
+def test_how_large_a_request_may_be_is_a_setting(monkeypatch):
+    monkeypatch.setenv("TWIN_API_MAX_BODY_BYTES", "300")
+    with started() as (_, address):
+        when_ready(address)
+        assert httpx.post(f"{address}/search", json={"question": QUESTION}).status_code == 200
+        assert httpx.post(f"{address}/search", json={"question": "x" * 300}).status_code == 413
+
+
 def test_an_address_that_is_taken_is_told_at_once():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("--port", str(taken.getsockname()[1]))
@@ -107,12 +119,20 @@ def test_loopback_is_told_from_the_world(host, loopback):
     assert is_loopback(host) is loopback
 
 
+@pytest.mark.parametrize(("generative", "asked_for", "count"), [(False, 3, 3), (True, 3, 1), (True, 0, 1)])
+def test_only_quoting_is_spread_over_processes(generative, asked_for, count):
+    settings = Settings(api_processes=asked_for)
+    assert process_count(settings, generative=generative) == count
+    assert limits_of(settings, count, generative=generative).threads == (Limits().threads if generative else count)
+
+
 def test_keys_are_made_shown_once_listed_and_revoked():
     made = run("keys", "add", "Search [team]", "--rate", "30", "--quota", "1000", "--expires", "90d")
     assert made.exit_code == 0
     secret = made.stdout.strip()
     [key] = key_ring(load_settings()).all()
     assert key_ring(load_settings()).find(secret) == key
+    assert key.expires is not None
     assert key.expires - datetime.now(UTC) > timedelta(days=89)
     listed = run("keys", "list").output
     for shown in (key.id, "Search [team]", "active", "30", "1000"):

@@ -7,7 +7,7 @@ import pytest
 from chat_reader import Reader
 from chromium_page import chromium
 from click.testing import CliRunner
-from serve_process import started, when_ready
+from serve_process import extension_of, started, when_ready
 
 from llm_engineering.infrastructure.fetchers.chromium import find_browser
 from tools.quickstart import quickstart
@@ -34,11 +34,13 @@ def address():
 def test_after_the_quickstart_the_server_answers_in_the_browser_and_to_openais_client(address):
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none-needed-here", max_retries=0) as client:
         assert "llm-twin" in [model.id for model in client.models.list()]
-        asked = {"model": "llm-twin", "messages": [{"role": "user", "content": QUESTION}]}
-        done = client.chat.completions.create(**asked)
-        assert any(PAGE in source["url"] for source in done.llm_twin["sources"])
-        assert done.llm_twin["citations"]
-        pieces = client.chat.completions.create(**asked, stream=True)
+        done = client.chat.completions.create(model="llm-twin", messages=[{"role": "user", "content": QUESTION}])
+        details = extension_of(done)
+        assert any(PAGE in source["url"] for source in details["sources"])
+        assert details["citations"]
+        pieces = client.chat.completions.create(
+            model="llm-twin", messages=[{"role": "user", "content": QUESTION}], stream=True
+        )
         said = "".join(piece.choices[0].delta.content or "" for piece in pieces)
         assert said == done.choices[0].message.content
     if find_browser() is None:
@@ -50,4 +52,4 @@ def test_after_the_quickstart_the_server_answers_in_the_browser_and_to_openais_c
         reader.answered()
         assert reader.see("#now .text").text.startswith(said.partition(" [")[0])
         reader.click("#now a.cite", "1")
-        assert reader.see("ol.sources .link a").text == done.llm_twin["sources"][0]["url"]
+        assert reader.see("ol.sources .link a").text == details["sources"][0]["url"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,7 +48,7 @@ def measure(*, few: int = FEW, many: int = MANY, requests: int = REQUESTS, embed
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         fill(hashed := _settings(home / "hashed", HASHING), few, real=True)
-        bare, tracing = asked_directly(hashed)
+        bare, tracing = seconds_without_api(hashed)
         with serving(hashed) as server:
             rounds = [one_round(server.port, requests) for _ in range(ROUNDS)]
         fill(small := _settings(home / "small", embedder), few)
@@ -59,13 +59,13 @@ def measure(*, few: int = FEW, many: int = MANY, requests: int = REQUESTS, embed
             grown = 0
             while grown < (now := memory(server.pid)[0]):  # further processes are still loading
                 grown = now * 1.01
-                loaded(server.port, 100, clients=4)
+                run_clients(server.port, 100, clients=4)
                 time.sleep(5)
             own, resident = memory(server.pid)
-    alone, crowd = (joined(loads) for loads in zip(*rounds, strict=True))
+    alone, crowd = (merged(loads) for loads in zip(*rounds, strict=True))
     single, load_p95 = statistics.median(alone.seconds), p95(crowd.seconds)
     slower = statistics.median(p95(many.seconds) / statistics.median(one.seconds) for one, many in rounds)
-    took = statistics.median(imported(("tools.serve", "llm_engineering.serving.api.app"))[0] for _ in range(5))
+    import_seconds = statistics.median(imported(("tools.serve", "llm_engineering.serving.server"))[0] for _ in range(5))
     return Benchmark(
         name="serving",
         bars=(
@@ -73,7 +73,7 @@ def measure(*, few: int = FEW, many: int = MANY, requests: int = REQUESTS, embed
                 value=slower / (CLIENTS / cores), unit="x", at_most=2.5),
             Bar(what=f"errors in {len(crowd.seconds):,} requests", value=crowd.errors, unit="errors", at_most=0),
             Bar(what=f"start to ready, {few:,} chunks", value=start, unit="s", at_most=20),
-            Bar(what="import of the app", value=took, unit="s", at_most=1),
+            Bar(what="import of the app", value=import_seconds, unit="s", at_most=1),
             Bar(what=f"memory of its own, {many:,} chunks", value=own / 2**30, unit="GiB", at_most=2),
             Bar(what="tracing on against off", value=tracing * 1000, unit="ms", at_most=5),
         ),
@@ -89,11 +89,11 @@ def measure(*, few: int = FEW, many: int = MANY, requests: int = REQUESTS, embed
 
 
 def one_round(port: int, requests: int) -> tuple["Load", "Load"]:
-    alone = loaded(port, ALONE // ROUNDS, clients=1)
-    return alone, loaded(port, math.ceil(requests / ROUNDS), clients=CLIENTS)
+    alone = run_clients(port, ALONE // ROUNDS, clients=1)
+    return alone, run_clients(port, math.ceil(requests / ROUNDS), clients=CLIENTS)
 
 
-def joined(loads: Sequence["Load"]) -> "Load":
+def merged(loads: Sequence["Load"]) -> "Load":
     seconds = [one for load in loads for one in load.seconds]
     return Load(seconds, sum(load.errors for load in loads), sum(load.wall for load in loads))
 
@@ -127,7 +127,7 @@ def fill(settings: Settings, chunks: int, *, real: bool = False) -> None:
         for at in range(0, chunks, 2_000):
             batch = [_chunk(number, texts[number]) for number in range(at, min(at + 2_000, chunks))]
             if real:
-                vectors = embedder.embed([one.text for one in batch])
+                vectors = np.asarray(embedder.embed([one.text for one in batch]))
             else:
                 vectors = numbers.normal(size=(len(batch), embedder.spec.size)).astype(np.float32)
                 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -156,7 +156,7 @@ def questions(count: int) -> list[str]:
 # --- without the API ---------------------------------------------------------------------------------------------
 
 
-def asked_directly(settings: Settings) -> tuple[float, float]:
+def seconds_without_api(settings: Settings) -> tuple[float, float]:
     """Median seconds of an answer with tracing, and how much less it takes without."""
     from llm_engineering.serving.answer_service import AnswerService
 
@@ -168,14 +168,14 @@ def asked_directly(settings: Settings) -> tuple[float, float]:
         seconds: tuple[list[float], list[float]] = ([], [])
         for number, question in enumerate(questions(TRACED)):
             for which in (0, 1) if number % 2 else (1, 0):
-                seconds[which].append(_timed(both[which], question))
+                seconds[which].append(_seconds_of(both[which], question))
         for service in both:
             service.close()
     on, off = (statistics.median(one) for one in seconds)
     return on, on - off
 
 
-def _timed(service: Service, question: str) -> float:
+def _seconds_of(service: Service, question: str) -> float:
     began = time.perf_counter()
     *_, last = service.answer(Question(text=question))
     seconds = time.perf_counter() - began
@@ -194,7 +194,7 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Server]:
+def serving(settings: Settings) -> Generator[Server]:
     config = settings.home / "ask.yaml"
     config.write_text(json.dumps(ANSWERS_ALWAYS.model_dump()))
     command = [sys.executable, "-m", "tools.serve", "--port", "0", "--config", str(config)]
@@ -214,9 +214,9 @@ def serving(settings: Settings) -> Iterator[Server]:
 
 def _port(process: subprocess.Popen, log: Path) -> int:
     while process.poll() is None:
-        said = log.read_text().partition("serving http://127.0.0.1:")[2]
-        if " " in said:
-            return int(said.split()[0])
+        after = log.read_text().partition("serving http://127.0.0.1:")[2]
+        if " " in after:
+            return int(after.split()[0])
         time.sleep(0.02)
     raise RuntimeError(f"the server did not start: {log.read_text()[-500:]}")
 
@@ -225,7 +225,7 @@ def _wait_until_ready(process: subprocess.Popen, port: int) -> None:
     import httpx
 
     end = time.perf_counter() + PATIENCE
-    said = "nothing"
+    last = "nothing"
     while process.poll() is None and time.perf_counter() < end:
         try:
             response = httpx.get(f"http://127.0.0.1:{port}/ready", timeout=PATIENCE)
@@ -233,9 +233,9 @@ def _wait_until_ready(process: subprocess.Popen, port: int) -> None:
             continue
         if response.status_code == 200:
             return
-        said = response.text
+        last = response.text
         time.sleep(0.05)
-    raise ConfigError(f"the server was not ready within {PATIENCE:g} s: {said}")
+    raise ConfigError(f"the server was not ready within {PATIENCE:g} s: {last}")
 
 
 def memory(pid: int) -> tuple[int, int]:
@@ -267,7 +267,7 @@ class Load(NamedTuple):
     wall: float
 
 
-def loaded(port: int, requests: int, *, clients: int) -> Load:
+def run_clients(port: int, requests: int, *, clients: int) -> Load:
     command = [sys.executable, "-m", "tools.bench.serving", str(port), str(requests), str(clients)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -275,7 +275,7 @@ def loaded(port: int, requests: int, *, clients: int) -> Load:
     return Load(**json.loads(done.stdout.splitlines()[-1]))
 
 
-async def ask_all(port: int, requests: int, clients: int) -> Load:
+async def send_questions(port: int, requests: int, clients: int) -> Load:
     waiting = iter([json.dumps({"question": question}).encode() for question in questions(requests)])
     seconds: list[float] = []
     errors = 0
@@ -286,7 +286,7 @@ async def ask_all(port: int, requests: int, clients: int) -> Load:
         for body in waiting:
             began = time.perf_counter()
             try:
-                good = await _asked(reader, writer, body)
+                good = await _post_question(reader, writer, body)
             except (OSError, asyncio.IncompleteReadError, ValueError):
                 good = False
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -299,15 +299,15 @@ async def ask_all(port: int, requests: int, clients: int) -> Load:
     return Load(seconds, errors, time.perf_counter() - began)
 
 
-async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> bool:
+async def _post_question(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> bool:
     """Whether a whole, right answer came."""
     head = "POST /rag HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    said = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    length = int(said.partition("content-length:")[2].split("\r\n")[0])
+    response = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    length = int(response.partition("content-length:")[2].split("\r\n")[0])
     answer = json.loads(await reader.readexactly(length))
-    return said.startswith("http/1.1 200") and answer["answered"] and bool(answer["citations"])
+    return response.startswith("http/1.1 200") and answer["answered"] and bool(answer["citations"])
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(ask_all(*map(int, sys.argv[1:])))._asdict()))
+    print(json.dumps(asyncio.run(send_questions(*map(int, sys.argv[1:])))._asdict()))

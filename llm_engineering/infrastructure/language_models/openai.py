@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's chat completions: OpenAI, vLLM, llama.cpp, Ollama and the rest, by its address."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from random import uniform
@@ -12,14 +12,14 @@ from llm_engineering.domain.answers import Message, Role, Usage
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
 from llm_engineering.domain.prompts import Prompt
 from llm_engineering.infrastructure.language_models import openai_errors as errors
-from llm_engineering.infrastructure.language_models.openai_stream import Reading, Silence, wait
+from llm_engineering.infrastructure.language_models.openai_stream import ByteStream, StreamReader, StreamTimeout, wait
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 CHARACTERS_PER_TOKEN = 4  # OpenAI's rule of thumb for English, where a server does not count
 LONGEST_WAIT = 20.0  # seconds asked for by Retry-After that are waited out; longer ones go to who asked
-HI = Prompt(question="", messages=(Message(role=Role.USER, content="Hi"),))
+SMALLEST_PROMPT = Prompt(question="", messages=(Message(role=Role.USER, content="Hi"),))
 
 
 class OpenAIModel:
@@ -54,45 +54,45 @@ class OpenAIModel:
         self.name = name.strip()
         self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
         self._retries, self._first_backoff = retries, first_backoff
-        self._trouble = errors.OpenAIErrors(self.name, base_url, api_key=api_key, timeout=timeout)
-        self._left_out: set[str] = set()  # what this server refused to be told
+        self._errors = errors.OpenAIErrors(self.name, base_url, api_key=api_key, timeout=timeout)
+        self._unsupported: set[str] = set()  # options that this server does not know
 
     def stream(
         self, prompt: Prompt, *, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[str | Usage]:
+    ) -> Generator[str | Usage]:
         """Reasoning that a server streams apart from the answer is left out. `stop` is heard while waiting, too."""
-        usage, finished, said = None, "", 0
+        usage, finish, length = None, "", 0
         with closing(self._chunks(self._body(prompt, max_tokens, temperature), stop)) as chunks:
             for chunk in chunks:
                 usage = _usage(chunk) or usage
                 text, reason = self._read(chunk)
-                finished = reason or finished
+                finish = reason or finish
                 if text:
-                    said += len(text)
+                    length += len(text)
                     yield text
                 if stop():
                     return
         if stop():
             return
-        if not finished:
-            raise self._trouble.broke_off()
-        if not said:
-            raise self._trouble.nothing(finished)
-        yield usage or _estimated(prompt, said)
+        if not finish:
+            raise self._errors.broke_off()
+        if not length:
+            raise self._errors.empty(finish)
+        yield usage or _estimated(prompt, length)
 
     def check(self) -> str:
         """Asks the server which models it has, and for one token where this one is not among them: many servers list
         none, or their models by other names than they answer to."""
-        names = self._listed()
+        names = self._model_names()
         if self.name not in names:
             try:
-                with closing(self._chunks(self._body(HI, 1, 0.0), lambda: False)) as chunks:
+                with closing(self._chunks(self._body(SMALLEST_PROMPT, 1, 0.0), lambda: False)) as chunks:
                     self._read(next(chunks, {}))
             except ModelUnavailable as error:
-                raise self._unlisted(error, names) from error
-        return f"openai: {self.name} at {self._trouble.place} answers"
+                raise self._no_such_model(error, names) from error
+        return f"openai: {self.name} at {self._errors.place} answers"
 
-    def _listed(self) -> list[str]:
+    def _model_names(self) -> list[str]:
         import openai
 
         try:
@@ -100,17 +100,16 @@ class OpenAIModel:
         except (openai.NotFoundError, json.JSONDecodeError, AttributeError, TypeError):
             return []  # not every server lists its models
         except openai.OpenAIError as error:
-            raise self._trouble.unavailable(error) from error
+            raise self._errors.unavailable(error) from error
 
-    def _unlisted(self, error: ModelUnavailable, names: list[str]) -> ModelUnavailable:
+    def _no_such_model(self, error: ModelUnavailable, names: list[str]) -> ModelUnavailable:
         import openai
 
         if not names or not isinstance(error.__cause__, openai.NotFoundError | openai.BadRequestError):
             return error
-        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         return ModelUnavailable(
-            f"{self._trouble.place} has no model {self.name}; it has {shown}: set "
-            "TWIN_LANGUAGE_MODEL=openai:ONE-OF-THEM",
+            f"{self._errors.place} has no model {self.name}; it has {some}: set TWIN_LANGUAGE_MODEL=openai:ONE-OF-THEM",
             retry=False,
         )
 
@@ -126,29 +125,29 @@ class OpenAIModel:
             "stream_options": {"include_usage": True},
         }
 
-    def _chunks(self, body: dict[str, Any], stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    def _chunks(self, body: dict[str, Any], stop: Callable[[], bool]) -> Generator[dict[str, Any]]:
         """What the server sends, tried again as long as nothing came."""
         import openai
 
         _ = self._client.chat.completions.with_streaming_response  # their import takes seconds
         for attempt in range(self._retries + 1):
-            reading = Reading(lambda: self._open(body))
+            reader = StreamReader(lambda: self._open(body))
             try:
-                for chunk in reading.events(self._timeout, stop):
+                for chunk in reader.events(self._timeout, stop):
                     attempt = self._retries  # from here on there is no second try
                     yield chunk
                 return
-            except (openai.OpenAIError, OSError, ValueError, Silence, errors.transport_error()) as error:
+            except (openai.OpenAIError, OSError, ValueError, StreamTimeout, errors.transport_error()) as error:
                 pause = self._pause(error, attempt)
-                if attempt == self._retries or pause is None or not errors.worth_another_try(error):
-                    raise self._trouble.unavailable(error) from error
+                if attempt == self._retries or pause is None or not errors.worth_retrying(error):
+                    raise self._errors.unavailable(error) from error
             finally:
-                reading.abandon()
+                reader.abandon()
             if wait(pause, stop):
                 return
 
     @contextmanager
-    def _open(self, body: dict[str, Any]) -> Iterator[Any]:
+    def _open(self, body: dict[str, Any]) -> Generator[ByteStream]:
         """The response, not read yet; asked for once more without what the server says it does not know."""
         import openai
 
@@ -156,21 +155,21 @@ class OpenAIModel:
         with ExitStack() as stack:
             response = None
             while response is None:
-                said = self._spoken(body)
+                request = self._supported(body)
                 try:
-                    response = stack.enter_context(create(**said))
+                    response = stack.enter_context(create(**request))
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    refused = errors.refused_option(str(error), said)
-                    if refused is None:
+                    option = errors.unsupported_option(str(error), request)
+                    if option is None:
                         raise
-                    self._left_out.add(refused)
+                    self._unsupported.add(option)
             yield response
 
-    def _spoken(self, body: dict[str, Any]) -> dict[str, Any]:
-        said = {key: value for key, value in body.items() if key not in self._left_out}
-        if "max_tokens" in self._left_out and "max_completion_tokens" not in self._left_out:
-            said["max_completion_tokens"] = body["max_tokens"]
-        return said
+    def _supported(self, body: dict[str, Any]) -> dict[str, Any]:
+        request = {key: value for key, value in body.items() if key not in self._unsupported}
+        if "max_tokens" in self._unsupported and "max_completion_tokens" not in self._unsupported:
+            request["max_completion_tokens"] = body["max_tokens"]
+        return request
 
     @cached_property
     def _client(self) -> "OpenAI":
@@ -180,38 +179,36 @@ class OpenAIModel:
 
     def _pause(self, error: BaseException, attempt: int) -> float | None:
         """Seconds until the next try; None when the server asks for more than anybody waits."""
-        asked = errors.retry_after(error)
-        if asked is not None:
-            return asked if asked <= LONGEST_WAIT else None
+        wanted = errors.retry_after(error)
+        if wanted is not None:
+            return wanted if wanted <= LONGEST_WAIT else None
         return self._first_backoff * 2**attempt * uniform(0.75, 1.25)
 
     def _read(self, chunk: dict[str, Any]) -> tuple[str, str]:
         """Its text and why it is the last one, each mostly empty."""
         if chunk.get("error") or chunk.get("object") == "error":
-            raise self._trouble.reported(chunk)
+            raise self._errors.reported(chunk)
         choices = chunk.get("choices")
         if choices == []:
             return "", ""  # usage comes alone
         first = choices[0] if isinstance(choices, list) else None
-        delta = first.get("delta") if isinstance(first, dict) else None
-        text = (delta.get("content") or "") if isinstance(delta, dict) else None
-        if not isinstance(text, str):
-            raise self._trouble.unavailable(ValueError("no chunk of a chat completion"))
-        return text, str(first.get("finish_reason") or "")
+        if isinstance(first, dict) and isinstance(delta := first.get("delta"), dict):
+            text = delta.get("content") or ""
+            if isinstance(text, str):
+                return text, str(first.get("finish_reason") or "")
+        raise self._errors.unavailable(ValueError("no chunk of a chat completion"))
 
 
 def _usage(chunk: dict[str, Any]) -> Usage | None:
-    given = chunk.get("usage")
-    counts = [given.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(given, dict) else []
-    if not counts or not all(isinstance(count, int) and count >= 0 for count in counts):
+    try:
+        return Usage.model_validate({name: chunk["usage"][name] for name in ("prompt_tokens", "completion_tokens")})
+    except (KeyError, TypeError, ValueError):
         return None
-    return Usage(prompt_tokens=counts[0], completion_tokens=counts[1])
 
 
-def _estimated(prompt: Prompt, said: int) -> Usage:
-    asked = sum(len(one.content) for one in prompt.messages)
+def _estimated(prompt: Prompt, characters: int) -> Usage:
     return Usage(
-        prompt_tokens=-(-asked // CHARACTERS_PER_TOKEN),
-        completion_tokens=-(-said // CHARACTERS_PER_TOKEN),
+        prompt_tokens=-(-sum(len(one.content) for one in prompt.messages) // CHARACTERS_PER_TOKEN),
+        completion_tokens=-(-characters // CHARACTERS_PER_TOKEN),
         estimated=True,
     )

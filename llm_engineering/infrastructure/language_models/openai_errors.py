@@ -7,16 +7,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
-from llm_engineering.infrastructure.language_models.openai_stream import Silence
+from llm_engineering.infrastructure.language_models.openai_stream import StreamTimeout
 
-_MEND = {
+_REMEDIES = {
     401: "set TWIN_OPENAI_API_KEY to a key it knows",
     403: "the key may not use this model",
     404: "check the model in TWIN_LANGUAGE_MODEL and the path in TWIN_OPENAI_BASE_URL",
     413: "the prompt is too long: lower retrieval.token_budget in configs/ask.yaml",
     429: "it is asked too often, or a quota is used up: ask again later",
 }
-_NOT_KNOWN = re.compile(
+_UNSUPPORTED = re.compile(
     r"unsupported|not supported|does not support|unknown|unrecogni[sz]ed|not (?:permitted|allowed)|unexpected", re.I
 )
 
@@ -34,16 +34,16 @@ class OpenAIErrors:
         import openai
 
         where = self._where
-        if silent(error):
+        if timed_out(error):
             return ModelUnavailable(
                 f"{where} said nothing for {self._timeout:g} s: ask again, or raise TWIN_OPENAI_TIMEOUT"
             )
         if isinstance(error, openai.APIStatusError):
             code = error.status_code
-            mend = _MEND.get(code, "ask again later" if code >= 500 else "the request was refused")
-            said = self._safe(_message(error.body))
-            text = f"{where} answered HTTP {code}{f' ({said})' if said else ''}: {mend}"
-            return ModelUnavailable(text, retry=_passes(code), retry_after=retry_after(error))
+            remedy = _REMEDIES.get(code, "ask again later" if code >= 500 else "the request was refused")
+            message = self._safe(_message(error.body))
+            text = f"{where} answered HTTP {code}{f' ({message})' if message else ''}: {remedy}"
+            return ModelUnavailable(text, retry=_is_transient(code), retry_after=retry_after(error))
         if isinstance(error, openai.APIConnectionError):
             return ModelUnavailable(f"{where} cannot be reached: start the server, or correct TWIN_OPENAI_BASE_URL")
         if isinstance(error, transport_error()):
@@ -59,7 +59,7 @@ class OpenAIErrors:
             f"{self._where} reported an error in its answer ({self._safe(_message(body)) or 'no reason'}): ask again"
         )
 
-    def nothing(self, finished: str) -> ModelUnavailable:
+    def empty(self, finished: str) -> ModelUnavailable:
         why = {
             "length": "its whole allowance went into reasoning: raise answer.max_tokens in configs/ask.yaml",
             "content_filter": "its content filter held the answer back: ask in other words",
@@ -93,26 +93,26 @@ def transport_error() -> type[Exception]:
     return httpx.HTTPError
 
 
-def silent(error: BaseException) -> bool:
+def timed_out(error: BaseException) -> bool:
     """Its own clock and the client's run out at the same moment; either may be first."""
     import httpx
     import openai
 
-    return isinstance(error, openai.APITimeoutError | httpx.TimeoutException | Silence)
+    return isinstance(error, (openai.APITimeoutError, httpx.TimeoutException, StreamTimeout))
 
 
-def worth_another_try(error: BaseException) -> bool:
+def worth_retrying(error: BaseException) -> bool:
     """Not after silence: whoever asked has waited a whole time-out already."""
     import openai
 
-    if silent(error):
+    if timed_out(error):
         return False
     if isinstance(error, openai.APIStatusError):
-        return _passes(error.status_code)
-    return isinstance(error, openai.APIConnectionError | transport_error())
+        return _is_transient(error.status_code)
+    return isinstance(error, (openai.APIConnectionError, transport_error()))
 
 
-def _passes(status: int) -> bool:
+def _is_transient(status: int) -> bool:
     return status in (408, 409, 429) or status >= 500
 
 
@@ -129,13 +129,13 @@ def retry_after(error: BaseException) -> float | None:
     return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None
 
 
-def refused_option(message: str, said: dict[str, Any]) -> str | None:
+def unsupported_option(message: str, request: dict[str, Any]) -> str | None:
     """Which option a server does not know: older ones stream_options, newer models max_tokens and temperature. One
     that it knows and whose value it refuses (a prompt and max_tokens beyond its context) is none."""
-    if not _NOT_KNOWN.search(message):
+    if not _UNSUPPORTED.search(message):
         return None
     names = ("stream_options", "max_tokens", "temperature")
-    return next((name for name in names if name in said and re.search(rf"\b{name}\b", message)), None)
+    return next((name for name in names if name in request and re.search(rf"\b{name}\b", message)), None)
 
 
 def _message(body: object) -> str:

@@ -1,80 +1,92 @@
-"""A stream of server-sent events, read in a thread of its own so that whoever waits for it can stop waiting."""
+"""A stream of server-sent events, read in a thread of its own so that whoever waits for it can stop waiting.
+
+Not by the client's own stream: it reads on for ever while a server sends only comments, keeps a line without an end,
+and takes a web page for an empty answer (tests/infrastructure/test_openai_model.py).
+"""
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 POLL = 0.05  # seconds between two looks at `stop` while the server is silent
-LONGEST_LINE = 2**20  # bytes; no piece of an answer comes near
+LONGEST_LINE = 2**20  # bytes; no event of an answer comes near
 _LINE = re.compile(rb"(data|event|id|retry)?:|(data|event|id|retry)?$")  # of a stream of events
-_CUT = object()  # the reader thread has ended
 
 
-class Silence(Exception):
-    """No piece came in time."""
+class _End:
+    """The reader thread has ended."""
 
 
-class Reading:
+class ByteStream(Protocol):
+    def iter_bytes(self) -> Iterator[bytes]: ...
+
+
+class StreamTimeout(Exception):
+    """No event came in time."""
+
+
+class StreamReader:
     """`open_stream` gives a response of the openai client that was not read yet."""
 
-    def __init__(self, open_stream: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, open_stream: Callable[[], AbstractContextManager[ByteStream]]) -> None:
         self._open = open_stream
-        self._pieces: Queue[Any] = Queue(maxsize=64)
-        self._left = Event()
+        self._events: Queue[dict[str, Any] | Exception | _End] = Queue(maxsize=64)
+        self._abandoned = Event()
 
-    def events(self, timeout: float, stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        """Raises what reading raised, Silence after `timeout` seconds without a piece; ends when `stop` says so."""
+    def events(self, timeout: float, stop: Callable[[], bool]) -> Generator[dict[str, Any]]:
+        """Raises what reading raised, StreamTimeout after `timeout` seconds without an event; ends when `stop` says
+        so."""
         Thread(target=self._read, name="openai-stream", daemon=True).start()
         until = monotonic() + timeout
         while not stop():
             try:
-                piece = self._pieces.get(timeout=POLL)
+                event = self._events.get(timeout=POLL)
             except Empty:
                 if monotonic() > until:
-                    raise Silence from None
+                    raise StreamTimeout from None
                 continue
-            if piece is _CUT:
+            if isinstance(event, _End):
                 return
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
+            if isinstance(event, Exception):
+                raise event
+            yield event
             until = monotonic() + timeout
 
     def abandon(self) -> None:
         """The thread ends with the next bytes it hears, at the latest when the connection's time-out is over."""
-        self._left.set()
+        self._abandoned.set()
 
     def _read(self) -> None:
         try:
             with self._open() as response:
-                for event in events(self._heard(response.iter_bytes())):
-                    if not self._give(event):
+                for event in parse_events(self._until_abandoned(response.iter_bytes())):
+                    if not self._put(event):
                         return
-                self._give(_CUT)
-        except Exception as error:  # raised again where the pieces are read
-            self._give(error)
+                self._put(_End())
+        except Exception as error:  # raised again where the events are read
+            self._put(error)
 
-    def _heard(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Until whoever waited has left: a server may go on for ever without a piece."""
+    def _until_abandoned(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """A server may go on for ever without an event."""
         for block in blocks:
-            if self._left.is_set():
+            if self._abandoned.is_set():
                 return
             yield block
 
-    def _give(self, piece: Any) -> bool:
-        while not self._left.is_set():
+    def _put(self, event: dict[str, Any] | Exception | _End) -> bool:
+        while not self._abandoned.is_set():
             with suppress(Full):
-                self._pieces.put(piece, timeout=POLL)
+                self._events.put(event, timeout=POLL)
                 return True
         return False
 
 
-def events(blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def parse_events(blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The JSON object of each event, until [DONE]; comments are skipped. Raises ValueError for anything else."""
     rest = b""
     for block in blocks:
@@ -98,16 +110,16 @@ def _data(line: bytes) -> bytes:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        read = json.loads(data)
+        value = json.loads(data)
     except RecursionError:
-        read = None
-    if not isinstance(read, dict):
+        value = None
+    if not isinstance(value, dict):
         raise ValueError("no JSON object")
-    return read
+    return value
 
 
 def wait(seconds: float, stop: Callable[[], bool]) -> bool:
-    """True when `stop` said so meanwhile."""
+    """True when `stop` said so meanwhile. Not stamina's, which sleeps by itself and would not hear of it."""
     until, pause = monotonic() + seconds, Event()
     while (left := until - monotonic()) > 0:
         if stop():

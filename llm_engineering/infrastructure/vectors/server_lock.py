@@ -1,4 +1,4 @@
-"""One writer at a time on a server that has no locks: a note with an end, so that a dead writer's note lapses."""
+"""One writer at a time on a server that has no locks: a lease with an end, so that a dead writer's lease lapses."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ HOLD = timedelta(minutes=10)
 KEY = stable_id("writer")
 
 
-class Notes(Protocol):
+class Records(Protocol):
     address: str
 
     def record(self, key: str) -> dict[str, Any] | None: ...
@@ -23,49 +23,49 @@ class Notes(Protocol):
 class ServerLock:
     """Best effort: of two writers that start in the same few milliseconds, the one that wrote last goes on."""
 
-    def __init__(self, notes: Notes, *, owner: str) -> None:
-        self._notes, self._owner = notes, f"{owner}:{id(self)}"
+    def __init__(self, records: Records, *, owner: str) -> None:
+        self._records, self._owner = records, f"{owner}:{id(self)}"
         self._until = datetime.min.replace(tzinfo=UTC)
 
     def take(self) -> None:
-        """Raises StoreLocked while somebody else's note holds."""
-        note = self._notes.record(KEY)
-        if note and note["owner"] and not _lapsed(note):
-            self._raise(note)
+        """Raises StoreLocked while somebody else's lease holds."""
+        lease = self._records.record(KEY)
+        if lease and lease["owner"] and not _lapsed(lease):
+            self._raise(lease)
         self._write()
-        note = self._notes.record(KEY)
-        if note and note["owner"] != self._owner:
-            self._raise(note)
+        lease = self._records.record(KEY)
+        if lease and lease["owner"] != self._owner:
+            self._raise(lease)
 
     def refresh(self) -> None:
         """Raises StoreLocked when another writer took over because this one was silent too long."""
         if self._until - datetime.now(UTC) < HOLD / 2:
-            note = self._notes.record(KEY)
-            if note and note["owner"] != self._owner:
-                self._raise(note)
+            lease = self._records.record(KEY)
+            if lease and lease["owner"] != self._owner:
+                self._raise(lease)
             self._write()
 
     def release(self) -> None:
-        note = self._notes.record(KEY)
-        if note and note["owner"] == self._owner:
-            self._notes.write_record(KEY, {"owner": "", "host": "", "pid": 0, "until": ""})
+        lease = self._records.record(KEY)
+        if lease and lease["owner"] == self._owner:
+            self._records.write_record(KEY, {"owner": "", "host": "", "pid": 0, "until": ""})
 
     def _write(self) -> None:
         self._until = datetime.now(UTC) + HOLD
-        note = {"owner": self._owner, "host": socket.gethostname(), "pid": os.getpid()}
-        self._notes.write_record(KEY, note | {"until": self._until.isoformat()})
+        lease = {"owner": self._owner, "host": socket.gethostname(), "pid": os.getpid()}
+        self._records.write_record(KEY, lease | {"until": self._until.isoformat()})
 
-    def _raise(self, note: dict[str, Any]) -> None:
+    def _raise(self, lease: dict[str, Any]) -> None:
         raise StoreLocked(
-            f"{self._notes.address} is being written by process {note['pid']} on {note['host']}; "
-            f"wait for it to end, or stop it, and run again (its lock lapses at {note['until']})"
+            f"{self._records.address} is being written by process {lease['pid']} on {lease['host']}; "
+            f"wait for it to end, or stop it, and run again (its lock lapses at {lease['until']})"
         )
 
 
-def _lapsed(note: dict[str, Any]) -> bool:
-    if datetime.fromisoformat(note["until"]) < datetime.now(UTC):
+def _lapsed(lease: dict[str, Any]) -> bool:
+    if datetime.fromisoformat(lease["until"]) < datetime.now(UTC):
         return True
-    return note["host"] == socket.gethostname() and not _alive(note["pid"])
+    return lease["host"] == socket.gethostname() and not _alive(lease["pid"])
 
 
 def _alive(pid: int) -> bool:

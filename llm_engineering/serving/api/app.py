@@ -1,12 +1,12 @@
 """The API: OpenAI's chat completions and the platform's own routes, over any `Service`. See docs/serve.md."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llm_engineering.serving.api.keys import KeyRing
-from llm_engineering.serving.api.limits import Allowance, Limits
+from llm_engineering.serving.api.limits import Limits, RateLimiter
 from llm_engineering.serving.api.service import Service
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ def create_app(
     *,
     keys: KeyRing | None = None,
     require_keys: bool = False,
-    allowance: Allowance | None = None,
+    rate_limiter: RateLimiter | None = None,
     limits: Limits | None = None,
     origins: Collection[str] = (),
     hosts: Collection[str] | None = None,
 ) -> "FastAPI":
     """`hosts`: the names this server answers to, None for any. `origins`: whose pages may call it from a browser.
 
-    `service` is loaded in the background when the server starts, and closed when it ends. `app.state.desk` is where it
-    is asked, for what else is served here.
+    `service` is loaded in the background when the server starts, and closed when it ends. What else is served here asks
+    it through `app.state.calls`.
     """
     from fastapi import FastAPI
 
@@ -41,32 +41,32 @@ def create_app(
     from llm_engineering.serving.api.metrics import Metrics
     from llm_engineering.serving.api.middleware import ApiMiddleware
     from llm_engineering.serving.api.openapi import describe
-    from llm_engineering.serving.api.worker_pool import Workers
+    from llm_engineering.serving.api.worker_pool import WorkerPool
 
-    limits, allowance = limits or Limits(), allowance or Allowance()
-    workers = Workers(
+    limits, rate_limiter = limits or Limits(), rate_limiter or RateLimiter()
+    workers = WorkerPool(
         threads=limits.threads,
         waiting=limits.waiting,
         per_owner=limits.waiting_per_key,
-        patience=limits.client_seconds,
+        client_seconds=limits.client_seconds,
     )
     metrics = Metrics(workers)
     calls = Calls(service=service, workers=workers, limits=limits, metrics=metrics)
 
     @asynccontextmanager
-    async def life(_: "FastAPI") -> AsyncIterator[None]:
+    async def lifespan(_: "FastAPI") -> AsyncGenerator[None]:
         calls.load()
-        saving = asyncio.create_task(_save_now_and_then(allowance))
+        saving = asyncio.create_task(_save_periodically(rate_limiter))
         try:
             yield
         finally:
             saving.cancel()
             ended = await asyncio.to_thread(workers.close, limits.drain_seconds)
-            await asyncio.to_thread(allowance.save)
+            await asyncio.to_thread(rate_limiter.save)
             if ended and calls.loaded.is_set():  # else a thread still uses it, and the process ends anyway
                 await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="LLM Twin", version="1", description=ABOUT, lifespan=life, redirect_slashes=False)
+    app = FastAPI(title="LLM Twin", version="1", description=ABOUT, lifespan=lifespan, redirect_slashes=False)
     app.state.calls = calls
     routes.register(app, calls)
     describe(app, require_keys=require_keys)
@@ -74,7 +74,7 @@ def create_app(
         ApiMiddleware,
         keys=keys,
         require_keys=require_keys,
-        allowance=allowance,
+        rate_limiter=rate_limiter,
         limits=limits,
         metrics=metrics,
         hosts=hosts,
@@ -92,7 +92,7 @@ def create_app(
     return app
 
 
-async def _save_now_and_then(allowance: Allowance) -> None:
+async def _save_periodically(rate_limiter: RateLimiter) -> None:
     while True:
         await asyncio.sleep(SAVE_EVERY)
-        await asyncio.to_thread(allowance.save)
+        await asyncio.to_thread(rate_limiter.save)

@@ -3,26 +3,33 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from loguru import logger
 
-from llm_engineering.domain.answers import Answer, Question
+from llm_engineering.domain.answers import Answer, AnswerEvent, Question
+from llm_engineering.domain.noun import Noun
 from llm_engineering.serving.api import schemas, sse
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.service import Event, Piece, Readiness, Service
-from llm_engineering.serving.api.worker_pool import Workers
+from llm_engineering.serving.api.service import Component, Readiness, Service
+from llm_engineering.serving.api.worker_pool import Stop, WorkerPool
 
 if TYPE_CHECKING:
     from fastapi import Request
 
 T = TypeVar("T")
-Through = Callable[[Iterator[Event], Callable[[], bool]], Iterator[Any]]
-READY_HOLDS = 1.0  # seconds for which one look at the pieces is believed
+READY_HOLDS = 1.0  # seconds for which one look at the components is believed
+
+
+class AnswerOptions(Noun):
+    """Of one request; None: as configured."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -30,14 +37,14 @@ class Calls:
     """`loaded` is set when the service's loading has ended, in whatever way."""
 
     service: Service
-    workers: Workers
+    workers: WorkerPool
     limits: Limits
     metrics: Metrics
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
     started: int = field(default_factory=lambda: int(time.time()))
-    _bug: bool = False  # loading met one
-    _look: "asyncio.Future[Readiness] | None" = None
-    _looked: float = 0.0
+    _load_failed: bool = False
+    _readiness: "asyncio.Future[Readiness] | None" = None
+    _readiness_from: float = 0.0
 
     def load(self) -> None:
         """Begin to have the service loaded, in a thread of its own that does not keep the process from ending."""
@@ -48,71 +55,82 @@ class Calls:
             self.service.load()
         except Exception:
             logger.exception("loading the service met a bug")
-            self._bug = True
+            self._load_failed = True
         with suppress(RuntimeError):  # the loop is closed: the server has ended meanwhile
             loop.call_soon_threadsafe(self.loaded.set)
 
-    async def ask(self, request: "Request", question: Question, **options: Any) -> Answer:
+    async def answer(self, request: "Request", question: Question, options: AnswerOptions) -> Answer:
         """The whole answer. The model is stopped when the client leaves."""
-        return await sse.unless_client_leaves(self._whole(owner_of(request), question, options), request.receive)
+        return await sse.until_disconnect(self._whole_answer(key_id(request), question, options), request.receive)
 
-    async def _whole(self, owner: str | None, question: Question, options: dict[str, Any]) -> Answer:
-        async with aclosing(self.events(owner, question, through=_answers_only, **options)) as events:
+    async def _whole_answer(self, owner: str | None, question: Question, options: AnswerOptions) -> Answer:
+        events = self.transformed(owner, question, _only_the_answer, options)
+        async with aclosing(events):
             return await anext(events)
 
-    async def events(
-        self, owner: str | None, question: Question, *, through: Through | None = None, **options: Any
-    ) -> AsyncGenerator[Any, None]:
-        """What the service tells on its way to an answer, counted for the metrics; or what `through` makes of that, in
-        the worker's thread. Closing this stops the model. Raises what the service raises, and Trouble."""
+    def events(self, owner: str | None, question: Question, options: AnswerOptions) -> AsyncGenerator[AnswerEvent]:
+        """What the service tells on its way to an answer, counted for the metrics. Closing this stops the model. Raises
+        what the service raises, and ApiError. `owner` is the id of the key that asks."""
+        return self.transformed(owner, question, lambda events, stop: events, options)
+
+    async def transformed(
+        self,
+        owner: str | None,
+        question: Question,
+        transform: Callable[[Generator[AnswerEvent], Stop], Generator[T]],
+        options: AnswerOptions,
+    ) -> AsyncGenerator[T]:
+        """As `events`, of what `transform` makes of them in the worker's thread."""
         schemas.check_context(question, characters=self.limits.context_characters)
         answers: list[Answer] = []
 
-        def start(stop: Callable[[], bool]) -> Iterator[Any]:
-            told = _noted(self.service.answer(question, stop=stop, **options), answers)
-            return through(told, stop) if through else told
+        def start(stop: Stop) -> Generator[T]:
+            events = self.service.answer(question, stop=stop, **options.model_dump())
+            return transform(_collecting(events, answers), stop)
 
-        outcome = self.metrics.abandoned
+        count = self.metrics.abandoned
         try:
-            async with aclosing(self.workers.stream(start, owner=owner, seconds=self.limits.answer_seconds)) as events:
-                async for event in events:
-                    yield event
+            async with aclosing(self.workers.stream(start, owner=owner, seconds=self.limits.answer_seconds)) as results:
+                async for result in results:
+                    yield result
             if not answers:
                 raise RuntimeError("the service ended without an answer")
         except Exception:
-            outcome = self.metrics.failed
+            count = self.metrics.failed
             raise
         finally:
             if answers:
                 self.metrics.answered(answers[0])
             else:
-                outcome()
+                count()
 
-    async def work(self, owner: str | None, work: Callable[[], T]) -> T:
-        """What `work()` gives. Raises what it raises, and Trouble."""
+    async def run(self, owner: str | None, work: Callable[[], T]) -> T:
+        """What `work()` gives. Raises what it raises, and ApiError."""
         return await self.workers.run(work, owner=owner, seconds=self.limits.answer_seconds)
 
-    async def blocking(self, request: "Request", work: Callable[[], T]) -> T:
+    async def run_for(self, request: "Request", work: Callable[[], T]) -> T:
         """The same for a client, who may leave."""
-        return await sse.unless_client_leaves(self.work(owner_of(request), work), request.receive)
+        return await sse.until_disconnect(self.run(key_id(request), work), request.receive)
 
     async def readiness(self) -> Readiness:
         """Looked at in a thread that questions do not use, one at a time, and believed for a second."""
-        if self._bug:
+        if self._load_failed:
             return _not_ready("loading it met a bug, which the server's log explains")
-        if self._look is None or (self._look.done() and time.monotonic() - self._looked > READY_HOLDS):
-            self._look, self._looked = asyncio.ensure_future(asyncio.to_thread(self.service.ready)), time.monotonic()
-        done, _ = await asyncio.wait({self._look}, timeout=self.limits.ready_seconds)
+        known = self._readiness
+        if known is None or (known.done() and time.monotonic() - self._readiness_from > READY_HOLDS):
+            known = self._readiness = asyncio.ensure_future(asyncio.to_thread(self.service.ready))
+            self._readiness_from = time.monotonic()
+        done, _ = await asyncio.wait({known}, timeout=self.limits.ready_seconds)
         if done:
-            return self._look.result()
+            return known.result()
         return _not_ready(f"nothing was heard for {self.limits.ready_seconds:g} seconds: a store may hang")
 
 
 def _not_ready(reason: str) -> Readiness:
-    return Readiness(pieces=(Piece(name="service", ready=False, reason=reason),))
+    return Readiness(components=(Component(name="service", ready=False, reason=reason),))
 
 
-def _noted(events: Iterator[Event], answers: list[Answer]) -> Iterator[Event]:
+def _collecting(events: Generator[AnswerEvent], answers: list[Answer]) -> Generator[AnswerEvent]:
     with closing(events):
         for event in events:
             if isinstance(event, Answer):
@@ -120,8 +138,8 @@ def _noted(events: Iterator[Event], answers: list[Answer]) -> Iterator[Event]:
             yield event
 
 
-def _answers_only(events: Iterator[Event], stop: Callable[[], bool]) -> Iterator[Event]:
-    """Spares the event loop the pieces nobody will see."""
+def _only_the_answer(events: Generator[AnswerEvent], stop: Stop) -> Generator[Answer]:
+    """Spares the event loop the events nobody will see."""
     with closing(events):
         for event in events:
             if stop():
@@ -130,7 +148,7 @@ def _answers_only(events: Iterator[Event], stop: Callable[[], bool]) -> Iterator
                 yield event
 
 
-def owner_of(request: Any) -> str | None:
-    """The id of the key that the gate found. Of a request of Starlette or of Gradio."""
+def key_id(request: "Request") -> str | None:
+    """Of the key that the middleware found. Gradio's request has the same `state`."""
     key = getattr(request.state, "key", None)
     return key.id if key else None

@@ -1,4 +1,4 @@
-"""Trouble as a client sees it: a status, a message that helps, OpenAI's shape, and never a path or a stack trace."""
+"""Errors as a client sees them: a status, a message that helps, OpenAI's shape, and never a path or a stack trace."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ INVALID, AUTHENTICATION, RATE = "invalid_request_error", "authentication_error",
 SERVER = "server_error"
 
 
-class ErrorFacts(BaseModel):
+class ErrorDetails(BaseModel):
     message: str
     type: str
     param: str | None = Field(description="The field that is wrong, as messages[0].role")
     code: str | None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorResponse(BaseModel):
     """OpenAI's shape of an error."""
 
-    error: ErrorFacts
+    error: ErrorDetails
 
 
 class ApiError(Exception):
@@ -52,9 +52,9 @@ class ApiError(Exception):
         if retry_after is not None:
             self.headers["Retry-After"] = str(max(1, int(retry_after + 0.999)))
 
-    def body(self) -> dict[str, Any]:
-        facts = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": facts}
+    def body(self) -> dict[str, dict[str, str | None]]:
+        details = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": details}
 
 
 class _ErrorMapping(NamedTuple):
@@ -65,10 +65,10 @@ class _ErrorMapping(NamedTuple):
 
 
 def api_error_of(error: LLMTwinError) -> ApiError:
-    """What a client is told about trouble of ours. The full message, which may name paths, belongs in the log."""
-    told = _error_mapping(error)
-    kind = INVALID if told.status < 500 else SERVER
-    return ApiError(told.status, told.message, type=kind, code=told.code, retry_after=told.retry_after)
+    """What a client is told about an error of ours. The full message, which may name paths, belongs in the log."""
+    mapped = _error_mapping(error)
+    kind = INVALID if mapped.status < 500 else SERVER
+    return ApiError(mapped.status, mapped.message, type=kind, code=mapped.code, retry_after=mapped.retry_after)
 
 
 def _error_mapping(error: LLMTwinError) -> _ErrorMapping:
@@ -108,14 +108,14 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return ApiError(
             400, f"the body is not valid JSON: {errors[0].get('ctx', {}).get('error', '')}", code="bad_json"
         )
-    lines = [f"{_place(one['loc'])}: {_reason(one)}" for one in errors[:5]]
+    lines = [f"{_field_path(one['loc'])}: {_reason(one)}" for one in errors[:5]]
     more = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
     return ApiError(
-        400, "; ".join(lines) + more, code="bad_request", param=_place(errors[0]["loc"]) if errors else None
+        400, "; ".join(lines) + more, code="bad_request", param=_field_path(errors[0]["loc"]) if errors else None
     )
 
 
-def _place(loc: Sequence[str | int]) -> str:
+def _field_path(loc: Sequence[str | int]) -> str:
     """("body", "messages", 0, "role") -> messages[0].role"""
     parts = [part for at, part in enumerate(loc) if at or part not in ("body", "query", "path", "header")]
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,7 +12,9 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
 from llm_engineering.domain.noun import Noun
+from llm_engineering.infrastructure.files import write_whole
 from llm_engineering.serving.api.errors import AUTHENTICATION, ApiError
+from llm_engineering.settings import Settings
 
 PREFIX = "twin-"
 
@@ -44,7 +45,7 @@ class KeyRing:
 
     def __init__(self, path: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._path, self._now, self._lock = path, now, Lock()
-        self._seen: tuple[int, int, int] | None = None
+        self._read_from: tuple[int, int, int] | None = None
         self._keys: tuple[ApiKey, ...] = ()
 
     def add(
@@ -69,24 +70,24 @@ class KeyRing:
     def revoke(self, key_id: str) -> ApiKey:
         """Raises ConfigError when no active key has this id."""
         keys = self.all()
-        found = next((key for key in keys if key.id == key_id), None)
-        if found is None or found.revoked:
-            known = ", ".join(key.id for key in keys if not key.revoked) or "none"
+        key = next((key for key in keys if key.id == key_id), None)
+        if key is None or key.revoked:
+            known = ", ".join(one.id for one in keys if not one.revoked) or "none"
             raise ConfigError(f"no key to revoke has the id {key_id!r}; there are: {known}")
-        gone = found.model_copy(update={"revoked": self._now()})
-        self._write(tuple(gone if key.id == key_id else key for key in keys))
-        return gone
+        revoked = key.model_copy(update={"revoked": self._now()})
+        self._write(tuple(revoked if one is key else one for one in keys))
+        return revoked
 
     def all(self) -> tuple[ApiKey, ...]:
         """Raises StoreUnavailable when the file cannot be read."""
         with self._lock:
             try:
-                found = self._path.stat()
-                stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-                if stamp != self._seen:
-                    self._keys, self._seen = _KEYS.validate_json(self._path.read_bytes()), stamp
+                status = self._path.stat()
+                stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+                if stamp != self._read_from:
+                    self._keys, self._read_from = _KEYS.validate_json(self._path.read_bytes()), stamp
             except FileNotFoundError:
-                self._keys, self._seen = (), None
+                self._keys, self._read_from = (), None
             except ValidationError as error:
                 raise StoreUnavailable(
                     f"{self._path} is damaged ({error.errors()[0]['msg']}); mend it, or remove it and make new keys"
@@ -99,34 +100,31 @@ class KeyRing:
         return any(key.state(self._now()) == "active" for key in self.all())
 
     def find(self, secret: str) -> ApiKey:
-        """The active key. Raises Trouble (401) that says what is wrong with this one."""
+        """The active key. Raises ApiError (401) that says what is wrong with this one."""
         digest = _hash(secret)
         found = None
         for key in self.all():  # all of them, each in constant time
             if hmac.compare_digest(key.hash, digest):
                 found = key
         if found is None:
-            raise refused("this API key is not known; check it, or ask for one: `poe serve-keys add TEAM`")
+            raise unauthorized("this API key is not known; check it, or ask for one: `poe serve-keys add TEAM`")
         state = found.state(self._now())
         if state != "active":
-            raise refused(f"this API key is {state}; ask for a new one: `poe serve-keys add TEAM`")
+            raise unauthorized(f"this API key is {state}; ask for a new one: `poe serve-keys add TEAM`")
         return found
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
-        """Whole or not at all, and readable by the owner only from its first byte on."""
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(_KEYS.dump_json(keys, indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            write_whole(self._path, _KEYS.dump_json(keys, indent=1))
         except OSError as error:
             raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
 
 
-def refused(message: str) -> ApiError:
+def key_ring(settings: Settings) -> KeyRing:
+    return KeyRing(settings.home / "api_keys.json")
+
+
+def unauthorized(message: str) -> ApiError:
     return ApiError(401, message, type=AUTHENTICATION, code="invalid_api_key")
 
 

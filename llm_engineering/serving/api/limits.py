@@ -10,6 +10,7 @@ from threading import Lock
 from pydantic import Field
 
 from llm_engineering.domain.noun import Noun
+from llm_engineering.infrastructure.files import write_whole
 from llm_engineering.serving.api.errors import RATE, ApiError
 from llm_engineering.serving.api.keys import ApiKey
 
@@ -22,13 +23,13 @@ class Limits(Noun):
     waiting_per_key: int = Field(default=32, ge=1)  # of one key, worked on or waiting; beyond, 429
     answer_seconds: float = Field(default=120.0, gt=0)  # for a whole answer, waiting included; beyond, 504
     client_seconds: float = Field(default=30.0, gt=0)  # a client may neither send nor take anything
-    ready_seconds: float = Field(default=5.0, gt=0)  # for a look at the pieces; beyond, not ready
-    body_bytes: int = Field(default=1_000_000, ge=1)  # beyond, 413
+    ready_seconds: float = Field(default=5.0, gt=0)  # to look at the components; beyond, not ready
+    body_bytes: int = Field(default=1_000_000, ge=1)  # of a request; beyond, 413
     context_characters: int = Field(default=100_000, ge=1)  # of all messages together; beyond, 400
     drain_seconds: float = Field(default=30.0, ge=0)  # for what was started, when the server is told to stop
 
 
-class Allowance:
+class RateLimiter:
     """Requests per minute (a token bucket, full at first) and per UTC day, for each key.
 
     The day's counts are kept in `path`, so that a restart gives nobody a second quota; at most `save`'s interval is
@@ -41,8 +42,8 @@ class Allowance:
         self._day, self._used = self._read()
         self._saved = dict(self._used)
 
-    def spend(self, key: ApiKey) -> None:
-        """One request. Raises Trouble (429) that says when to come back; a refused request costs nothing."""
+    def acquire(self, key: ApiKey) -> None:
+        """One request. Raises ApiError (429) that says when to come back; a refused request costs nothing."""
         with self._lock:
             now = self._now()
             if now.date().isoformat() != self._day:
@@ -82,12 +83,8 @@ class Allowance:
             used, day = dict(self._used), self._day
         if self._path is None or used == self._saved:
             return
-        fresh = self._path.with_name(f".{self._path.name}.new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.touch(mode=0o600)
-            fresh.write_text(json.dumps({"day": day, "used": used}))
-            fresh.replace(self._path)
+            write_whole(self._path, json.dumps({"day": day, "used": used}))
         except OSError as error:
             from loguru import logger
 

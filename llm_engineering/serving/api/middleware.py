@@ -5,30 +5,29 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any
+from collections.abc import Collection, Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api.errors import SERVER, ApiError, api_error_of
-from llm_engineering.serving.api.keys import ApiKey, KeyRing, refused
-from llm_engineering.serving.api.limits import Allowance, Limits
+from llm_engineering.serving.api.keys import ApiKey, KeyRing, unauthorized
+from llm_engineering.serving.api.limits import Limits, RateLimiter
 from llm_engineering.serving.api.metrics import Metrics
-from llm_engineering.serving.api.sse import ClientLeft, as_json
+from llm_engineering.serving.api.sse import ClientDisconnected, json_bytes
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
 
-OPEN = frozenset({"/health", "/ready"})  # for probes, which have no key
-PROBES = frozenset({*OPEN, "/metrics"})  # asked every few seconds, for ever
+WITHOUT_KEY = frozenset({"/health", "/ready"})  # for probes, which have no key
+PROBES = frozenset({*WITHOUT_KEY, "/metrics"})  # asked every few seconds, for ever
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_GOOD_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
-_SAFE = (
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+_SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"referrer-policy", b"no-referrer"),
 )
-_NOTHING_TO_SHOW = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_LOAD_NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 class ClientTooSlow(Exception):
@@ -41,60 +40,60 @@ class ApiMiddleware:
 
     def __init__(
         self,
-        app: Callable[[Message, Receive, Send], Awaitable[None]],
+        app: ASGIApp,
         *,
         keys: KeyRing | None,
         require_keys: bool,
-        allowance: Allowance,
+        rate_limiter: RateLimiter,
         limits: Limits,
         metrics: Metrics,
         hosts: Collection[str] | None,
     ) -> None:
-        self._app, self._keys, self._require_keys, self._allowance = app, keys, require_keys, allowance
+        self._app, self._keys, self._require_keys, self._rate_limiter = app, keys, require_keys, rate_limiter
         self._limits, self._metrics, self._hosts = limits, metrics, hosts
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return  # there is nothing behind a web socket
-        await _GuardedRequest(self, scope, receive, send).through()
+        await _GuardedRequest(self, scope, receive, send).handle()
 
 
 class _GuardedRequest:
-    """One request on its way through."""
+    """One request, and what was answered."""
 
-    def __init__(self, middleware: ApiMiddleware, scope: Message, receive: Receive, send: Send) -> None:
+    def __init__(self, middleware: ApiMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._middleware, self._scope, self._receive, self._send = middleware, scope, receive, send
         self._headers = dict(scope["headers"])
-        self._began = time.perf_counter()
-        self._status, self._started, self._body_over, self._received = 0, False, False, 0
+        self._started_at = time.perf_counter()
+        self._status, self._response_started, self._body_complete, self._received = 0, False, False, 0
         self._key: ApiKey | None = None
-        self._fault: ApiError | None = None  # of the body, which FastAPI would report as "cannot be parsed"
+        self._body_error: ApiError | None = None  # of the body, which FastAPI would report as "cannot be parsed"
         given = self._headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _GOOD_ID.fullmatch(given) else secrets.token_hex(8)
+        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
-    async def through(self) -> None:
+    async def handle(self) -> None:
         self._scope.setdefault("state", {})["request_id"] = self.id
         note = ""
         try:
             await self._check()
             await self._middleware._app(self._scope, self.receive, self.send)
-        except ApiError as trouble:
-            await self._tell(self._fault or trouble)
+        except ApiError as error:
+            await self._respond(self._body_error or error)
         except LLMTwinError as error:
             note = str(error)
-            await self._tell(api_error_of(error))
-        except (ClientLeft, ClientTooSlow) as error:
+            await self._respond(api_error_of(error))
+        except (ClientDisconnected, ClientTooSlow) as error:
             self._status, note = 499, type(error).__name__  # as nginx writes it; returning cuts the connection
         except Exception:
             from loguru import logger
 
             logger.exception(f"request {self.id} met a bug")
             message = f"something went wrong in the server, which its log explains under request {self.id}"
-            await self._tell(ApiError(500, message, type=SERVER, code="internal_error"))
+            await self._respond(ApiError(500, message, type=SERVER, code="internal_error"))
         finally:
-            self._record(note)
+            self._log(note)
 
     async def _check(self) -> None:
         if self._middleware._hosts is not None and (name := self._host()) not in self._middleware._hosts:
@@ -103,11 +102,11 @@ class _GuardedRequest:
                 421, f"this server does not answer to the name {name[:100]!r}, only to {known}; see TWIN_API_HOSTS",
                 code="wrong_host",
             )  # fmt: skip
-        if self._scope["path"] not in OPEN and self._scope["method"] != "OPTIONS":
+        if self._scope["path"] not in WITHOUT_KEY and self._scope["method"] != "OPTIONS":
             self._key = self._find_key()
             self._scope["state"]["key"] = self._key
             if self._key and self._scope["method"] == "POST":
-                self._middleware._allowance.spend(self._key)
+                self._middleware._rate_limiter.acquire(self._key)
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._middleware._limits.body_bytes:
             raise self._too_large()
@@ -123,58 +122,58 @@ class _GuardedRequest:
             if secret and keys:
                 return keys.find(secret)
             if self._middleware._require_keys:
-                raise refused("this server needs an API key: send the header `Authorization: Bearer KEY`")
-        except ApiError as trouble:
+                raise unauthorized("this server needs an API key: send the header `Authorization: Bearer KEY`")
+        except ApiError as error:
             if self._middleware._require_keys:
                 # a browser then asks for it, with any user name, so that the chat page can be opened
                 browser = b"text/html" in self._headers.get(b"accept", b"")
-                trouble.headers["WWW-Authenticate"] = 'Basic realm="LLM Twin"' if browser else "Bearer"
+                error.headers["WWW-Authenticate"] = 'Basic realm="LLM Twin"' if browser else "Bearer"
                 raise
         return None
 
     async def receive(self) -> Message:
-        if self._body_over:
+        if self._body_complete:
             return await self._receive()  # only whether the client is still there
         try:
             async with asyncio.timeout(self._middleware._limits.client_seconds):
                 message = await self._receive()
         except TimeoutError:
             seconds = self._middleware._limits.client_seconds
-            self._fault = ApiError(408, f"nothing more of the body came for {seconds:g} seconds", code="too_slow")
-            raise self._fault from None
+            self._body_error = ApiError(408, f"nothing more of the body came for {seconds:g} seconds", code="too_slow")
+            raise self._body_error from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
-            self._body_over = not message.get("more_body", False)
+            self._body_complete = not message.get("more_body", False)
             if self._received > self._middleware._limits.body_bytes:
-                self._fault = self._too_large()
-                raise self._fault
+                self._body_error = self._too_large()
+                raise self._body_error
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status, self._started = message["status"], True
-            message["headers"] = [*message.get("headers", ()), *self._extra(message.get("headers", ()))]
+            self._status, self._response_started = message["status"], True
+            message["headers"] = [*message.get("headers", ()), *self._further_headers(message.get("headers", ()))]
         try:
             async with asyncio.timeout(self._middleware._limits.client_seconds):
                 await self._send(message)
         except TimeoutError:
             raise ClientTooSlow from None
 
-    def _extra(self, headers) -> list[tuple[bytes, bytes]]:
+    def _further_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         media = next((value for name, value in headers if name.lower() == b"content-type"), b"")
-        extra = [(b"x-request-id", self.id.encode()), *_SAFE]
-        return extra if media.startswith((b"text/html", b"text/css", b"image/")) else [*extra, _NOTHING_TO_SHOW]
+        further = [(b"x-request-id", self.id.encode()), *_SECURITY_HEADERS]
+        return further if media.startswith((b"text/html", b"text/css", b"image/")) else [*further, _LOAD_NOTHING]
 
-    async def _tell(self, trouble: ApiError) -> None:
-        if self._started:
+    async def _respond(self, error: ApiError) -> None:
+        if self._response_started:
             return  # half an answer is out: cutting the connection is all that can be said
-        body = as_json(trouble.body())
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **trouble.headers}
-        if trouble.status in (408, 413):
+        body = json_bytes(error.body())
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **error.headers}
+        if error.status in (408, 413):
             headers["Connection"] = "close"  # the rest of the body is not read
         start = {
             "type": "http.response.start",
-            "status": trouble.status,
+            "status": error.status,
             "headers": [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()],
         }
         await self.send(start)
@@ -183,16 +182,16 @@ class _GuardedRequest:
     def _too_large(self) -> ApiError:
         return ApiError(413, f"the body is larger than {self._middleware._limits.body_bytes} bytes", code="too_large")
 
-    def _record(self, note: str) -> None:
+    def _log(self, note: str) -> None:
         from loguru import logger
 
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self._started_at
         route = getattr(self._scope.get("route"), "path", "other")
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
         self._middleware._metrics.requested(route, method, self._status, seconds)
-        who = self._key.team if self._key else "-"
+        team = self._key.team if self._key else "-"
         level = "DEBUG" if route in PROBES else "WARNING" if self._status >= 500 else "INFO"
-        logger.log(level, f"{self.id} {method} {route} {self._status} {seconds * 1000:.0f} ms {who} {note}".rstrip())
+        logger.log(level, f"{self.id} {method} {route} {self._status} {seconds * 1000:.0f} ms {team} {note}".rstrip())
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

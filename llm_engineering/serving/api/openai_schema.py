@@ -54,7 +54,7 @@ class ChatRequest(BaseModel):
 
     @field_validator("stop", mode="before")
     @classmethod
-    def _few_stops(cls, value: Any) -> Any:
+    def _at_most_four(cls, value: Any) -> Any:
         """Before each of them is looked at, which for a megabyte of them would take seconds."""
         if isinstance(value, list) and len(value) > 4:
             raise ValueError("at most 4 stop sequences")
@@ -74,7 +74,7 @@ class ChatRequest(BaseModel):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     def as_question(self) -> Question:
-        """The last message is the question, and must be the user's. Raises Trouble."""
+        """The last message is the question, and must be the user's. Raises ApiError."""
         last = self.messages[-1]
         if last.role != "user":
             raise ApiError(
@@ -92,7 +92,7 @@ class ChatRequest(BaseModel):
         return [f"{ignored} messages with instructions or tool results were not used"] if ignored else []
 
 
-class Extension(schemas.Facts):
+class ExtensionOut(schemas.AnswerDetails):
     notes: list[str]
 
 
@@ -115,8 +115,8 @@ class Completion(BaseModel):
     created: int
     model: str
     choices: list[Choice]
-    usage: schemas.TokensUsed
-    llm_twin: Extension
+    usage: schemas.UsageOut
+    llm_twin: ExtensionOut
 
 
 class ModelOut(BaseModel):
@@ -144,88 +144,88 @@ def unknown_model(name: str, known: Sequence[str]) -> ApiError:
     )
 
 
-def finish_reason(answer: Answer, asked: ChatRequest, *, stopped: bool = False) -> str:
-    limit = asked.tokens
+def finish_reason(answer: Answer, request: ChatRequest, *, stopped: bool = False) -> str:
+    limit = request.tokens
     reached = limit is not None and answer.usage.completion_tokens >= limit
     return "length" if reached and not stopped else "stop"
 
 
-def extension(answer: Answer, asked: ChatRequest) -> dict[str, Any]:
-    return {**schemas.facts(answer), "notes": asked.notes()}
+def extension(answer: Answer, request: ChatRequest) -> dict[str, Any]:
+    return {**schemas.answer_details(answer), "notes": request.notes()}
 
 
-def completion(answer: Answer, asked: ChatRequest, *, chat_id: str) -> dict[str, Any]:
-    cut = StopCut(asked.stops)
-    text = cut.take(answer.text) + cut.rest()
+def completion(answer: Answer, request: ChatRequest, *, chat_id: str) -> dict[str, Any]:
+    stops = StopSequences(request.stops)
+    text = stops.feed(answer.text) + stops.flush()
     return {
         "id": chat_id,
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": asked.model,
+        "model": request.model,
         "choices": [
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": text, "refusal": None},
-                "finish_reason": finish_reason(answer, asked, stopped=cut.stopped),
+                "finish_reason": finish_reason(answer, request, stopped=stops.found),
                 "logprobs": None,
             }
         ],
-        "usage": schemas.usage(answer),
-        EXTENSION: extension(answer, asked),
+        "usage": schemas.usage_out(answer.usage),
+        EXTENSION: extension(answer, request),
     }
 
 
-class Chunks:
+class CompletionChunks:
     """The pieces of one streamed completion, which share an id."""
 
-    def __init__(self, asked: ChatRequest, *, chat_id: str) -> None:
-        self._asked = asked
+    def __init__(self, request: ChatRequest, *, chat_id: str) -> None:
+        self._request = request
         self._head = {
             "id": chat_id,
             "object": "chat.completion.chunk",
             "created": int(time.time()),
-            "model": asked.model,
+            "model": request.model,
         }
 
     def first(self) -> dict[str, Any]:
-        return self._piece({"role": "assistant", "content": ""})
+        return self._chunk({"role": "assistant", "content": ""})
 
     def text(self, text: str) -> dict[str, Any]:
-        return self._piece({"content": text})
+        return self._chunk({"content": text})
 
     def last(self, answer: Answer, *, stopped: bool) -> dict[str, Any]:
-        piece = self._piece({}, finish_reason(answer, self._asked, stopped=stopped))
-        return {**piece, EXTENSION: extension(answer, self._asked)}
+        chunk = self._chunk({}, finish_reason(answer, self._request, stopped=stopped))
+        return {**chunk, EXTENSION: extension(answer, self._request)}
 
     def usage(self, answer: Answer) -> dict[str, Any]:
-        return {**self._head, "choices": [], "usage": schemas.usage(answer)}
+        return {**self._head, "choices": [], "usage": schemas.usage_out(answer.usage)}
 
-    def _piece(self, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+    def _chunk(self, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return {**self._head, "choices": [choice], **({"usage": None} if self._asked.wants_usage else {})}
+        return {**self._head, "choices": [choice], **({"usage": None} if self._request.wants_usage else {})}
 
 
-class StopCut:
+class StopSequences:
     """Ends a text before the first stop sequence, also where it is spread over several pieces."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops, self._held, self.stopped = stops, "", False
+        self._stops, self._held, self.found = stops, "", False
         self._longest = max((len(one) for one in stops), default=1)
 
-    def take(self, piece: str) -> str:
+    def feed(self, piece: str) -> str:
         """What is certain to come before any stop sequence."""
-        if self.stopped:
+        if self.found:
             return ""
         self._held += piece
-        found = [at for at in (self._held.find(one) for one in self._stops) if at >= 0]
-        if found:
-            self.stopped = True
-            text, self._held = self._held[: min(found)], ""
+        places = [at for at in (self._held.find(one) for one in self._stops) if at >= 0]
+        if places:
+            self.found = True
+            text, self._held = self._held[: min(places)], ""
             return text
-        sure = len(self._held) - self._longest + 1
-        text, self._held = (self._held[:sure], self._held[sure:]) if sure > 0 else ("", self._held)
+        certain = max(0, len(self._held) - self._longest + 1)
+        text, self._held = self._held[:certain], self._held[certain:]
         return text
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         text, self._held = self._held, ""
         return text

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from llm_engineering.serving.api import schemas
-from llm_engineering.serving.api.errors import ErrorAnswer
+from llm_engineering.serving.api.errors import ErrorResponse
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _RETRY = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
-_TOLD = {
+_DESCRIPTIONS = {
     400: "The request is wrong; the message says which field, and why.",
     401: "An API key is needed, or this one is unknown, expired or revoked.",
     404: "There is no such model.",
@@ -27,7 +27,7 @@ _EVERYWHERE = (401, 421, 429, 500, 503)
 _WITH_BODY = (400, 408, 413, 504)
 
 
-def answers(
+def responses(
     model: type[BaseModel] | None,
     *,
     status: int = 200,
@@ -36,22 +36,22 @@ def answers(
     not_found: bool = False,
 ) -> dict[int | str, dict[str, Any]]:
     """Every status a route may answer with. `body`: it takes one."""
-    good: dict[str, Any] = {"model": model} if model else {}
+    success: dict[str, Any] = {"model": model} if model else {}
     if stream:
-        good["content"] = {"text/event-stream": {}}
-        good["description"] = "The answer, or with `stream` server-sent events."
+        success["content"] = {"text/event-stream": {}}
+        success["description"] = "The answer, or with `stream` server-sent events."
     statuses = (*_EVERYWHERE, *(_WITH_BODY if body else ()), *((404,) if not_found else ()))
-    return {status: good, **{number: _error(number) for number in sorted(statuses)}}
+    return {status: success, **{number: _error(number) for number in sorted(statuses)}}
 
 
 def _error(status: int) -> dict[str, Any]:
     headers = {"headers": _RETRY} if status in (429, 503) else {}
-    return {"model": ErrorAnswer, "description": _TOLD[status], **headers}
+    return {"model": ErrorResponse, "description": _DESCRIPTIONS[status], **headers}
 
 
 PROBE: dict[int | str, dict[str, Any]] = {
     200: {"model": schemas.ReadyOut},
-    503: {"model": schemas.ReadyOut, "description": "Not yet, or not at the moment: the pieces say why."},
+    503: {"model": schemas.ReadyOut, "description": "Not yet, or not at the moment: `pieces` says why."},
 }
 
 
@@ -60,7 +60,8 @@ def describe(app: "FastAPI", *, require_keys: bool) -> None:
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
+        document = app.openapi_schema
+        if document is None:
             document = original()
             for path in document["paths"].values():
                 for operation in path.values():
@@ -72,6 +73,6 @@ def describe(app: "FastAPI", *, require_keys: bool) -> None:
                 document["security"] = [{"key": []}]
                 for path in ("/health", "/ready"):
                     document["paths"][path]["get"]["security"] = []
-        return app.openapi_schema
+        return document
 
     app.openapi = openapi

@@ -1,22 +1,21 @@
-"""The routes. Each takes what was asked apart, has the work done off the event loop, and shows what came of it."""
+"""The routes. Each takes a request apart, has the work done off the event loop, and sends what came of it."""
 
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, ParsedQuestion
+from llm_engineering.domain.answers import Answer, AnswerEvent, Delta, Feedback, ParsedQuestion
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api import openai_schema as openai
 from llm_engineering.serving.api import schemas, sse
-from llm_engineering.serving.api.calls import Calls, owner_of
+from llm_engineering.serving.api.calls import AnswerOptions, Calls, key_id
 from llm_engineering.serving.api.errors import INVALID, SERVER, ApiError, api_error_of, validation_error
 from llm_engineering.serving.api.metrics import MEDIA_TYPE
-from llm_engineering.serving.api.openapi import PROBE, answers
-from llm_engineering.serving.api.service import Event
+from llm_engineering.serving.api.openapi import PROBE, responses
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
+    from fastapi import FastAPI, Response
 
 
 def register(app: "FastAPI", calls: Calls) -> None:
@@ -30,31 +29,36 @@ def _own_routes(app: "FastAPI", calls: Calls) -> None:
     from fastapi import Request
 
     @app.post(
-        "/search", tags=["ask"], summary="The passages that answer a question", responses=answers(schemas.SearchAnswer)
+        "/search",
+        tags=["ask"],
+        summary="The passages that answer a question",
+        responses=responses(schemas.SearchAnswer),
     )
-    async def search(asked: schemas.SearchRequest, request: Request) -> Any:
-        question = asked.as_question()
+    async def search(body: schemas.SearchRequest, request: Request) -> Any:
+        question = body.as_question()
         schemas.check_context(question, characters=calls.limits.context_characters)
-        found = await calls.blocking(request, lambda: calls.service.search(question))
-        sources = [schemas.source(one) for one in found.passages]
-        return _json({"understood": schemas.understood(found.understood), "sources": sources})
+        result = await calls.run_for(request, lambda: calls.service.search(question))
+        sources = [schemas.source_out(one) for one in result.passages]
+        return _json({"understood": schemas.parsed_question_out(result.understood), "sources": sources})
 
     @app.post(
-        "/rag", tags=["ask"], summary="An answer with its sources", responses=answers(schemas.RagAnswer, stream=True)
+        "/rag", tags=["ask"], summary="An answer with its sources", responses=responses(schemas.RagAnswer, stream=True)
     )
-    async def rag(asked: schemas.RagRequest, request: Request) -> Any:
-        options = {"max_tokens": asked.max_tokens, "temperature": asked.temperature}
-        if not asked.stream:
-            return _json(schemas.rag_answer(await calls.ask(request, asked.as_question(), **options)))
-        return await _streamed(request, _rag_events(calls.events(owner_of(request), asked.as_question(), **options)))
+    async def rag(body: schemas.RagRequest, request: Request) -> Any:
+        question = body.as_question()
+        options = AnswerOptions(max_tokens=body.max_tokens, temperature=body.temperature)
+        if not body.stream:
+            return _json(schemas.rag_answer_out(await calls.answer(request, question, options)))
+        events = calls.events(key_id(request), question, options)
+        return await sse.event_stream(_rag_events(events), request.receive)
 
     @app.post(
         "/feedback", tags=["ask"], summary="Say what you think of an answer", status_code=201,
-        responses=answers(schemas.Stored, status=201),
+        responses=responses(schemas.Stored, status=201),
     )  # fmt: skip
-    async def feedback(given: schemas.FeedbackRequest, request: Request) -> Any:
-        thought = Feedback(**given.model_dump())
-        await calls.blocking(request, lambda: calls.service.feedback(thought))
+    async def feedback(body: schemas.FeedbackRequest, request: Request) -> Any:
+        given = Feedback(**body.model_dump())
+        await calls.run_for(request, lambda: calls.service.feedback(given))
         return _json({"stored": True}, status=201)
 
 
@@ -63,22 +67,23 @@ def _openai_routes(app: "FastAPI", calls: Calls) -> None:
 
     @app.post(
         "/v1/chat/completions", tags=["openai"], summary="OpenAI's chat completions",
-        responses=answers(openai.Completion, stream=True, not_found=True),
+        responses=responses(openai.Completion, stream=True, not_found=True),
     )  # fmt: skip
-    async def chat(asked: openai.ChatRequest, request: Request) -> Any:
+    async def chat(body: openai.ChatRequest, request: Request) -> Any:
         known = calls.service.models()
-        if asked.model not in known:
-            raise openai.unknown_model(asked.model, known)
-        question, chat_id = asked.as_question(), f"chatcmpl-{secrets.token_hex(12)}"
-        options = {"max_tokens": asked.tokens, "temperature": asked.temperature}
-        if not asked.stream:
-            answer = await calls.ask(request, question, **options)
-            return _json(openai.completion(answer, asked, chat_id=chat_id))
-        events = calls.events(owner_of(request), question, **options)
-        return await _streamed(request, _chat_chunks(events, asked, openai.Chunks(asked, chat_id=chat_id)))
+        if body.model not in known:
+            raise openai.unknown_model(body.model, known)
+        question, chat_id = body.as_question(), f"chatcmpl-{secrets.token_hex(12)}"
+        options = AnswerOptions(max_tokens=body.tokens, temperature=body.temperature)
+        if not body.stream:
+            answer = await calls.answer(request, question, options)
+            return _json(openai.completion(answer, body, chat_id=chat_id))
+        events = calls.events(key_id(request), question, options)
+        chunks = _chat_chunks(events, body, openai.CompletionChunks(body, chat_id=chat_id))
+        return await sse.event_stream(chunks, request.receive)
 
     @app.get(
-        "/v1/models", tags=["openai"], summary="What may be asked", responses=answers(openai.ModelList, body=False)
+        "/v1/models", tags=["openai"], summary="What may be asked", responses=responses(openai.ModelList, body=False)
     )
     async def models() -> Any:
         data = [openai.model_out(name, created=calls.started) for name in calls.service.models()]
@@ -86,7 +91,7 @@ def _openai_routes(app: "FastAPI", calls: Calls) -> None:
 
     @app.get(
         "/v1/models/{model:path}", tags=["openai"], summary="One of them",
-        responses=answers(openai.ModelOut, body=False, not_found=True),
+        responses=responses(openai.ModelOut, body=False, not_found=True),
     )  # fmt: skip
     async def model(model: str) -> Any:
         known = calls.service.models()
@@ -109,17 +114,17 @@ def _probes(app: "FastAPI", calls: Calls) -> None:
 
     @app.get("/ready", tags=["operate"], summary="Whether questions can be answered", responses=PROBE)
     async def ready() -> Any:
-        found = await calls.readiness()
+        now = await calls.readiness()
         body = {
-            "ready": found.ready,
-            "pieces": [piece.model_dump() for piece in found.pieces],
-            "index": found.index.model_dump() if found.index else None,
+            "ready": now.ready,
+            "pieces": [component.model_dump() for component in now.components],
+            "index": now.index.model_dump() if now.index else None,
         }
-        return _json(body, status=200 if found.ready else 503, headers={} if found.ready else {"Retry-After": "2"})
+        return _json(body, status=200 if now.ready else 503, headers={} if now.ready else {"Retry-After": "2"})
 
     @app.get(
         "/metrics", tags=["operate"], summary="For Prometheus",
-        responses={**answers(None, body=False), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={**responses(None, body=False), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
     async def metrics() -> Any:
         return Response(calls.metrics.text(await calls.readiness()), headers={"Content-Type": MEDIA_TYPE})
@@ -145,66 +150,60 @@ def _errors(app: "FastAPI") -> None:
 def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> "Response":
     from starlette.responses import Response
 
-    return Response(sse.as_json(value), status, headers, "application/json")
+    return Response(sse.json_bytes(value), status, headers, "application/json")
 
 
 # --- streams ---------------------------------------------------------------------------------------------------
-
-
-async def _streamed(request: "Request", pieces: AsyncGenerator[bytes, None]) -> "Response":
-    from llm_engineering.serving.api.event_stream import EventStream, begun
-
-    return EventStream(await begun(pieces, request.receive))
 
 
 def _error_body(error: LLMTwinError | ApiError) -> dict[str, Any]:
     return (error if isinstance(error, ApiError) else api_error_of(error)).body()
 
 
-async def _rag_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
-    begun = False
+async def _rag_events(events: AsyncGenerator[AnswerEvent]) -> AsyncGenerator[bytes]:
+    started = False
     async with aclosing(events):
         try:
             async for event in events:
                 match event:
                     case ParsedQuestion():
-                        piece = sse.event(schemas.understood(event), "understood")
+                        piece = sse.event_bytes(schemas.parsed_question_out(event), "understood")
                     case Delta():
-                        piece = sse.event({"text": event.text}, "delta")
+                        piece = sse.event_bytes({"text": event.text}, "delta")
                     case Answer():
-                        piece = sse.event(schemas.rag_answer(event), "answer")
+                        piece = sse.event_bytes(schemas.rag_answer_out(event), "answer")
                     case passages:
-                        piece = sse.event({"sources": [schemas.source(one) for one in passages]}, "sources")
+                        piece = sse.event_bytes({"sources": [schemas.source_out(one) for one in passages]}, "sources")
                 yield piece
-                begun = True
+                started = True
         except (LLMTwinError, ApiError) as error:
-            if not begun:
+            if not started:
                 raise
-            yield sse.event(_error_body(error), "error")
+            yield sse.event_bytes(_error_body(error), "error")
 
 
 async def _chat_chunks(
-    events: AsyncGenerator[Event, None], asked: openai.ChatRequest, chunks: openai.Chunks
-) -> AsyncGenerator[bytes, None]:
+    events: AsyncGenerator[AnswerEvent], request: openai.ChatRequest, chunks: openai.CompletionChunks
+) -> AsyncGenerator[bytes]:
     """Begins with the first piece of text, as until then a status can still tell what went wrong."""
-    begun, cut = False, openai.StopCut(asked.stops)
+    started, stops = False, openai.StopSequences(request.stops)
     async with aclosing(events):
         try:
             async for event in events:
                 if not isinstance(event, Delta | Answer):
                     continue
-                if not begun:
-                    yield sse.event(chunks.first())
-                    begun = True
-                text = cut.take(event.text) if isinstance(event, Delta) else cut.rest()
+                if not started:
+                    yield sse.event_bytes(chunks.first())
+                    started = True
+                text = stops.feed(event.text) if isinstance(event, Delta) else stops.flush()
                 if text:
-                    yield sse.event(chunks.text(text))
+                    yield sse.event_bytes(chunks.text(text))
                 if isinstance(event, Answer):
-                    yield sse.event(chunks.last(event, stopped=cut.stopped))
-                    if asked.wants_usage:
-                        yield sse.event(chunks.usage(event))
+                    yield sse.event_bytes(chunks.last(event, stopped=stops.found))
+                    if request.wants_usage:
+                        yield sse.event_bytes(chunks.usage(event))
             yield b"data: [DONE]\n\n"
         except (LLMTwinError, ApiError) as error:
-            if not begun:
+            if not started:
                 raise
-            yield sse.event(_error_body(error))
+            yield sse.event_bytes(_error_body(error))

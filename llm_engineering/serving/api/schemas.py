@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from llm_engineering.domain.answers import Answer, Citation, ParsedQuestion, Passage, Question
+from llm_engineering.domain.answers import Answer, Citation, Message, ParsedQuestion, Passage, Question, Role, Usage
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.documents import Author, Kind
 from llm_engineering.serving.api.errors import ApiError
@@ -13,13 +13,13 @@ from llm_engineering.serving.api.errors import ApiError
 EXAMPLE = "Why does a longer context window not replace retrieval?"
 
 
-class Asking(BaseModel):
+class StrictRequest(BaseModel):
     """A typo in a filter would silently widen the search, so a field that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Filters(Asking):
+class Filters(StrictRequest):
     """Every given filter must hold; a list means any of. They are never widened."""
 
     author: list[str] = Field(default=[], max_length=50, description="Names, however they are spelt.")
@@ -32,19 +32,18 @@ class Filters(Asking):
 
     def where(self) -> Where | None:
         authors = (*(Author(name=name).id for name in self.author if name.strip()), *self.author_id)
-        given = {
-            "author_id": authors,
-            "kind": tuple(self.kind),
-            "source": tuple(self.source),
-            "document_id": tuple(self.document_id),
-            "published_from": self.published_from,
-            "published_to": self.published_to,
-        }
-        chosen = {name: value for name, value in given.items() if value not in ((), None)}
-        return Where(**chosen) if chosen else None
+        where = Where(
+            author_id=authors or None,
+            kind=tuple(self.kind) or None,
+            source=tuple(self.source) or None,
+            document_id=tuple(self.document_id) or None,
+            published_from=self.published_from,
+            published_to=self.published_to,
+        )
+        return where if where != Where() else None
 
 
-class SearchRequest(Asking):
+class SearchRequest(StrictRequest):
     question: str = Field(min_length=1, examples=[EXAMPLE])
     k: int | None = Field(default=None, ge=1, le=50, description="How many passages; as configured when absent.")
     where: Filters = Filters()
@@ -53,7 +52,7 @@ class SearchRequest(Asking):
         return Question(text=self.question, where=self.where.where(), limit=self.k)
 
 
-class Turn(Asking):
+class Turn(StrictRequest):
     role: Literal["user", "assistant"]
     content: str
 
@@ -65,11 +64,11 @@ class RagRequest(SearchRequest):
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
 
     def as_question(self) -> Question:
-        history = tuple({"role": turn.role, "content": turn.content} for turn in self.history)
+        history = tuple(Message(role=Role(turn.role), content=turn.content) for turn in self.history)
         return Question(text=self.question, history=history, where=self.where.where(), limit=self.k)
 
 
-class FeedbackRequest(Asking):
+class FeedbackRequest(StrictRequest):
     trace_id: str = Field(min_length=1, max_length=100, description="Of the answer this is about.")
     thumbs_up: bool
     comment: str = Field(default="", max_length=10_000)
@@ -114,7 +113,7 @@ class SearchAnswer(BaseModel):
     sources: list[Source]
 
 
-class Facts(BaseModel):
+class AnswerDetails(BaseModel):
     """What an answer rests on."""
 
     answered: bool = Field(description="False: nothing relevant was found, and the text says so.")
@@ -127,22 +126,22 @@ class Facts(BaseModel):
     model: str
 
 
-class TokensUsed(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
+class UsageOut(Usage):
+    """Every field of Usage, so that one that is added there is shown here."""
+
     total_tokens: int
 
 
-class RagAnswer(Facts):
+class RagAnswer(AnswerDetails):
     answer: str
-    usage: TokensUsed
+    usage: UsageOut
 
 
 class Stored(BaseModel):
     stored: Literal[True] = True
 
 
-class PieceOut(BaseModel):
+class ComponentOut(BaseModel):
     name: str
     ready: bool
     reason: str
@@ -156,7 +155,7 @@ class IndexOut(BaseModel):
 
 class ReadyOut(BaseModel):
     ready: bool
-    pieces: list[PieceOut]
+    pieces: list[ComponentOut]
     index: IndexOut | None
 
 
@@ -164,7 +163,7 @@ class HealthOut(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-def source(passage: Passage) -> dict[str, Any]:
+def source_out(passage: Passage) -> dict[str, Any]:
     chunk = passage.chunk
     return {
         "number": passage.number,
@@ -182,47 +181,42 @@ def source(passage: Passage) -> dict[str, Any]:
     }
 
 
-def citation(one: Citation) -> dict[str, Any]:
-    return {"source": one.passage, "quote": one.quote, "start": one.start, "end": one.end}
+def citation_out(citation: Citation) -> dict[str, Any]:
+    return {"source": citation.passage, "quote": citation.quote, "start": citation.start, "end": citation.end}
 
 
-def understood(one: ParsedQuestion) -> dict[str, Any]:
-    filters = one.where.model_dump(mode="json", exclude_none=True) if one.where else {}
-    return {"queries": list(one.queries), "filters": filters, "by": one.by, "notes": list(one.notes)}
+def parsed_question_out(parsed: ParsedQuestion) -> dict[str, Any]:
+    filters = parsed.where.model_dump(mode="json", exclude_none=True) if parsed.where else {}
+    return {"queries": list(parsed.queries), "filters": filters, "by": parsed.by, "notes": list(parsed.notes)}
 
 
-def usage(answer: Answer) -> dict[str, int]:
-    used = answer.usage
-    return {
-        "prompt_tokens": used.prompt_tokens,
-        "completion_tokens": used.completion_tokens,
-        "total_tokens": used.prompt_tokens + used.completion_tokens,
-    }
+def usage_out(usage: Usage) -> dict[str, Any]:
+    return {**usage.model_dump(), "total_tokens": usage.prompt_tokens + usage.completion_tokens}
 
 
-def facts(answer: Answer) -> dict[str, Any]:
+def answer_details(answer: Answer) -> dict[str, Any]:
     return {
         "answered": answer.answered,
         "trace_id": answer.trace_id,
-        "sources": [source(one) for one in answer.passages],
-        "citations": [citation(one) for one in answer.citations],
+        "sources": [source_out(one) for one in answer.passages],
+        "citations": [citation_out(one) for one in answer.citations],
         "removed_citations": answer.removed_citations,
         "suspicious_sources": list(answer.suspicious_passages),
-        "understood": understood(answer.understood),
+        "understood": parsed_question_out(answer.understood),
         "model": answer.model,
     }
 
 
-def rag_answer(answer: Answer) -> dict[str, Any]:
-    return {"answer": answer.text, **facts(answer), "usage": usage(answer)}
+def rag_answer_out(answer: Answer) -> dict[str, Any]:
+    return {"answer": answer.text, **answer_details(answer), "usage": usage_out(answer.usage)}
 
 
 def check_context(question: Question, *, characters: int) -> None:
-    """Raises Trouble (400) when question and history together are longer."""
-    found = len(question.text) + sum(len(turn.content) for turn in question.history)
-    if found > characters:
+    """Raises ApiError (400) when question and history together are longer."""
+    length = len(question.text) + sum(len(turn.content) for turn in question.history)
+    if length > characters:
         raise ApiError(
             400,
-            f"question and history have {found} characters together, and {characters} are taken: shorten them",
+            f"question and history have {length} characters together, and {characters} are taken: shorten them",
             code="context_length_exceeded",
         )

@@ -1,13 +1,11 @@
 """What the API needs somebody to do; the answer service plays this role."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
-from llm_engineering.domain.answers import Answer, Delta, Feedback, ParsedQuestion, Passage, Question
+from llm_engineering.domain.answers import AnswerEvent, Feedback, ParsedQuestion, Passage, Question
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
-
-Event = ParsedQuestion | tuple[Passage, ...] | Delta | Answer
 
 
 class NotReady(LLMTwinError):
@@ -18,7 +16,7 @@ class NotReady(LLMTwinError):
         self.retry_after = retry_after
 
 
-class Piece(Noun):
+class Component(Noun):
     """One thing an answer needs. `reason` says what is wrong with it, without paths; empty when it is ready."""
 
     name: str
@@ -26,19 +24,19 @@ class Piece(Noun):
     reason: str = ""
 
 
-class IndexFacts(Noun):
+class IndexStatus(Noun):
     version: str
     embedder: str
     chunks: int
 
 
 class Readiness(Noun):
-    pieces: tuple[Piece, ...]
-    index: IndexFacts | None = None
+    components: tuple[Component, ...]
+    index: IndexStatus | None = None
 
     @property
     def ready(self) -> bool:
-        return all(piece.ready for piece in self.pieces)
+        return all(component.ready for component in self.components)
 
 
 class SearchResult(Noun):
@@ -52,7 +50,7 @@ class Service(Protocol):
     """Answers questions. Its methods block, are called from many threads, and raise what the ports raise."""
 
     def load(self) -> None:
-        """Load models and index; called once, in a thread of its own. Trouble is told by `ready`, never raised."""
+        """Load models and index; called once, in a thread of its own. What fails is told by `ready`, never raised."""
 
     def ready(self) -> Readiness:
         """Quick, and honest at this moment."""
@@ -67,7 +65,7 @@ class Service(Protocol):
         max_tokens: int | None = None,
         temperature: float | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Event]:
+    ) -> Generator[AnswerEvent]:
         """What was understood, the passages, the answer in pieces, then the whole of it. Closing it, or `stop`
         saying so, stops the model. Raises BadQuestion, NotReady, ModelUnavailable, StoreUnavailable,
         EmbeddingMismatch, at any point."""

@@ -6,9 +6,10 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar
+from enum import Enum
+from typing import Generic, TypeVar
 
 from loguru import logger
 
@@ -16,80 +17,85 @@ from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.serving.api.errors import RATE, SERVER, ApiError
 
 T = TypeVar("T")
-_END = object()
+Stop = Callable[[], bool]  # whether no more is wanted
+
+
+class _Sentinel(Enum):
+    END = 0
 
 
 class Job(Generic[T]):
-    """One piece of work and the way its results take to the event loop. At most `ahead` results wait to be taken."""
+    """One piece of work and the way its results take to the event loop. At most `buffer` results wait to be taken."""
 
-    def __init__(self, start: Callable[[Callable[[], bool]], Iterator[T]], *, owner: str | None, ahead: int = 64):
-        self.start, self.owner = start, owner
+    def __init__(self, start: Callable[[Stop], Generator[T]], *, owner: str | None, buffer: int = 64):
+        self._start, self.owner = start, owner
         self.stopped = threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Queue[Any] = asyncio.Queue()
-        self._room = threading.Semaphore(ahead)
+        self._results: asyncio.Queue[T | Exception | _Sentinel] = asyncio.Queue()
+        self._buffer = threading.Semaphore(buffer)
 
     def stop(self) -> None:
         """No result is wanted any more. Safe from any thread, any number of times."""
         self.stopped.set()
-        self._room.release()
+        self._buffer.release()
 
-    def run(self, patience: float) -> None:
-        """In a worker's thread. Gives up when nobody takes a result for `patience` seconds: TimeoutError there."""
+    def run(self, client_seconds: float) -> None:
+        """In a worker's thread. Gives up when nobody takes a result for so long: TimeoutError there."""
         if self.stopped.is_set():
             return
-        results: Iterator[T] | None = None
+        results: Generator[T] | None = None
         try:
-            results = self.start(self.stopped.is_set)
+            results = self._start(self.stopped.is_set)
             for result in results:
-                if not self._room.acquire(timeout=patience):
+                if not self._buffer.acquire(timeout=client_seconds):
                     raise TimeoutError  # for whoever begins to take results again
                 if self.stopped.is_set():
                     return
-                self._give(result)
-            self._give(_END)
+                self._put(result)
+            self._put(_Sentinel.END)
         except Exception as error:  # carried to whoever waits for the results, and raised there
-            self._give(error)
+            self._put(error)
             if self.stopped.is_set() and not isinstance(error, LLMTwinError):
                 logger.opt(exception=error).error("a bug in an answer that nobody waits for any more")
         finally:
-            if hasattr(results, "close"):
+            if results is not None:
                 results.close()
 
-    def _give(self, result: Any) -> None:
+    def _put(self, result: T | Exception | _Sentinel) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._ready.put_nowait, result)
+            self._loop.call_soon_threadsafe(self._results.put_nowait, result)
         except RuntimeError:  # the loop is closed: the server has ended
             self.stopped.set()
 
-    async def results(self, deadline: float) -> AsyncGenerator[T, None]:
+    async def results(self, deadline: float) -> AsyncGenerator[T]:
         """Raises what the work raised, and TimeoutError when the next result is not there at `deadline` (loop time)."""
         while True:
             async with asyncio.timeout_at(deadline):
-                result = await self._ready.get()
-            if result is _END:
+                result = await self._results.get()
+            if isinstance(result, _Sentinel):
                 return
             if isinstance(result, Exception):
                 raise result
-            self._room.release()
+            self._buffer.release()
             yield result
 
 
-class Workers:
+class WorkerPool:
     """`threads` jobs run, `waiting` more wait, the rest are refused; of one owner at most `per_owner` at a time.
 
     A job whose client has left counts until its thread is really free again.
     """
 
-    def __init__(self, *, threads: int, waiting: int, per_owner: int, patience: float) -> None:
-        self._room, self._threads, self._per_owner, self._patience = threads + waiting, threads, per_owner, patience
+    def __init__(self, *, threads: int, waiting: int, per_owner: int, client_seconds: float) -> None:
+        self._capacity, self._threads, self._per_owner = threads + waiting, threads, per_owner
+        self._client_seconds = client_seconds
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._inside: set[Job] = set()
+        self._admitted: set[Job] = set()
         self._owners: Counter[str] = Counter()
         self._running, self._closed = 0, False
-        self._typical = 1.0  # seconds a job takes, smoothed; for Retry-After
-        self._free = threading.Condition(self._lock)
+        self._mean_seconds = 1.0  # of a job, smoothed; for Retry-After
+        self._job_ended = threading.Condition(self._lock)
         for number in range(threads):
             # daemons: a model that does not stop must not keep the process from ending
             threading.Thread(target=self._work, name=f"answers-{number}", daemon=True).start()
@@ -100,12 +106,12 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        return max(0, len(self._inside) - self._running)
+        return max(0, len(self._admitted) - self._running)
 
     async def stream(
-        self, start: Callable[[Callable[[], bool]], Iterator[T]], *, owner: str | None, seconds: float
-    ) -> AsyncGenerator[T, None]:
-        """The results of `start(stop)`, as they come. Raises Trouble: 503 or 429 at once when there is no room, 504
+        self, start: Callable[[Stop], Generator[T]], *, owner: str | None, seconds: float
+    ) -> AsyncGenerator[T]:
+        """The results of `start(stop)`, as they come. Raises ApiError: 503 or 429 at once when there is no room, 504
         after `seconds`. Closing this stops the work."""
         job = Job(start, owner=owner)
         self._admit(job)
@@ -125,20 +131,17 @@ class Workers:
 
     async def run(self, work: Callable[[], T], *, owner: str | None, seconds: float) -> T:
         """The one result of `work()`. Raises as `stream`."""
-        results = self.stream(lambda stop: iter([work()]), owner=owner, seconds=seconds)
-        try:
+        async with aclosing(self.stream(lambda stop: _only(work), owner=owner, seconds=seconds)) as results:
             return await anext(results)
-        finally:
-            await results.aclose()
 
     def _admit(self, job: Job) -> None:
         with self._lock:
-            wait = min(60, max(1, math.ceil(len(self._inside) * self._typical / self._threads)))
+            wait = min(60, max(1, math.ceil(len(self._admitted) * self._mean_seconds / self._threads)))
             if self._closed:
                 raise ApiError(
                     503, "the server is being stopped; try again soon", type=SERVER, code="stopping", retry_after=wait
                 )
-            if len(self._inside) >= self._room:
+            if len(self._admitted) >= self._capacity:
                 raise ApiError(
                     503, "the server is busy; try again in a moment", type=SERVER, code="server_busy", retry_after=wait
                 )
@@ -150,7 +153,7 @@ class Workers:
                     code="too_many_at_once",
                     retry_after=wait,
                 )
-            self._inside.add(job)
+            self._admitted.add(job)
             if job.owner is not None:
                 self._owners[job.owner] += 1
         self._jobs.put(job)
@@ -161,31 +164,35 @@ class Workers:
             with self._lock:
                 self._running += 1
             try:
-                job.run(self._patience)
+                job.run(self._client_seconds)
             except Exception:  # while it was closed; this thread is needed for others
                 logger.exception("a bug at the end of an answer")
             finally:
                 with self._lock:
                     self._running -= 1
-                    self._typical += 0.1 * (time.perf_counter() - began - self._typical)
+                    self._mean_seconds += 0.1 * (time.perf_counter() - began - self._mean_seconds)
                     self._leave(job)
                 del job
 
     def _leave(self, job: Job) -> None:
-        self._inside.discard(job)
+        self._admitted.discard(job)
         if job.owner is not None:
             self._owners[job.owner] -= 1
             if not self._owners[job.owner]:
                 del self._owners[job.owner]
-        self._free.notify_all()
+        self._job_ended.notify_all()
 
     def close(self, seconds: float) -> bool:
         """Take nothing more, stop what runs, and wait that long for it to end; whether it did."""
         with self._lock:
             self._closed = True
-            for job in self._inside:
+            for job in self._admitted:
                 job.stop()
         for _ in range(self._threads):
             self._jobs.put(None)
-        with self._free:
-            return self._free.wait_for(lambda: not self._inside, seconds)
+        with self._job_ended:
+            return self._job_ended.wait_for(lambda: not self._admitted, seconds)
+
+
+def _only(work: Callable[[], T]) -> Generator[T]:
+    yield work()

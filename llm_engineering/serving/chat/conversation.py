@@ -1,19 +1,19 @@
-"""One question through the API's desk, told as HTML while the answer is being written."""
+"""One question, answered through the API's calls, as HTML while the answer is being written."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing
 from functools import partial
 from typing import NamedTuple
 
 from loguru import logger
 
-from llm_engineering.domain.answers import Answer, Delta, Message, ParsedQuestion, Question, Role
+from llm_engineering.domain.answers import Answer, AnswerEvent, Delta, Message, ParsedQuestion, Question, Role
 from llm_engineering.domain.chunks import Where
 from llm_engineering.domain.errors import BadQuestion, LLMTwinError
-from llm_engineering.serving.api.calls import Calls
+from llm_engineering.serving.api.calls import AnswerOptions, Calls
 from llm_engineering.serving.api.errors import ApiError, api_error_of
-from llm_engineering.serving.api.service import Event
+from llm_engineering.serving.api.worker_pool import Stop
 from llm_engineering.serving.chat.render import (
     answer_html,
     error_html,
@@ -22,9 +22,9 @@ from llm_engineering.serving.chat.render import (
     waiting_html,
 )
 
-LONGEST = 20_000  # characters of a question
-TURNS = 12  # messages of the conversation that go along
-EVERY = 0.1  # seconds between two looks at an answer on its way
+MAX_QUESTION = 20_000  # characters of a question
+MAX_HISTORY = 12  # messages of the conversation that go along
+UPDATE_EVERY = 0.1  # seconds between two updates of an answer on its way
 
 
 class TurnUpdate(NamedTuple):
@@ -44,30 +44,31 @@ async def answer_turn(
     owner: str | None,
     turn: str,
 ) -> AsyncGenerator[TurnUpdate, None]:
-    """The turn as it should be shown, again and again. Trouble is shown in it; closing this stops the model."""
-    asked = question_html(text[:LONGEST])
-    yield TurnUpdate(asked + waiting_html(None, None))
-    told = TurnUpdate("")
+    """The turn as the page shows it, again and again. What goes wrong is shown in it; closing this stops the model."""
+    head = question_html(text[:MAX_QUESTION])
+    yield TurnUpdate(head + waiting_html(None, None))
+    last = TurnUpdate("")
     try:
         question = _question(text, history, where())
-        async with aclosing(calls.events(owner, question, through=partial(turn_updates, turn=turn))) as steps:
-            async for told in steps:
-                yield told._replace(html=asked + told.html)
+        updates = calls.transformed(owner, question, partial(turn_updates, turn=turn), AnswerOptions())
+        async with aclosing(updates):
+            async for last in updates:
+                yield last._replace(html=head + last.html)
         return
     except LLMTwinError as error:
         logger.warning("the chat page could not answer: {}", error)
         message = api_error_of(error).message
-    except ApiError as trouble:
-        message = trouble.message
+    except ApiError as error:
+        message = error.message
     except Exception:  # the page lives on; the log has the whole of it
         logger.exception("the chat page met a bug")
         message = "something went wrong in the server; its log says what"
-    yield TurnUpdate(asked + (told.html if told.written else "") + error_html(message))
+    yield TurnUpdate(head + (last.html if last.written else "") + error_html(message))
 
 
 def turn_updates(
-    events: Iterator[Event], stop: Callable[[], bool], *, turn: str, clock: Callable[[], float] = time.monotonic
-) -> Iterator[TurnUpdate]:
+    events: Generator[AnswerEvent], stop: Stop, *, turn: str, clock: Callable[[], float] = time.monotonic
+) -> Generator[TurnUpdate]:
     """Events as the answer's part of the turn. Made in a worker's thread, so that the event loop has none of it."""
     understood, passages, sources, written, due = None, (), "", "", clock()
     with closing(events):
@@ -82,7 +83,7 @@ def turn_updates(
                         written += event.text
                         if clock() >= due:
                             yield TurnUpdate(answer_html(turn, written, passages, sources=sources), written=True)
-                            due = clock() + EVERY
+                            due = clock() + UPDATE_EVERY
                     case ParsedQuestion():
                         understood = event
                         yield TurnUpdate(waiting_html(understood, None))
@@ -98,17 +99,12 @@ def turn_updates(
 def _question(text: str, history: tuple[Message, ...], where: Where | None) -> Question:
     if not text.strip():
         raise BadQuestion("there is no question: write one first")
-    if len(text) > LONGEST:
-        raise BadQuestion(f"the question has {len(text)} characters, more than {LONGEST}: shorten it")
-    return Question(text=text, history=history[-TURNS:], where=where)
+    if len(text) > MAX_QUESTION:
+        raise BadQuestion(f"the question has {len(text)} characters, more than {MAX_QUESTION}: shorten it")
+    return Question(text=text, history=history[-MAX_HISTORY:], where=where)
 
 
-def remembered(history: tuple[Message, ...], question: str, answer: Answer) -> tuple[Message, ...]:
+def extended_history(history: tuple[Message, ...], question: str, answer: Answer) -> tuple[Message, ...]:
     """The conversation with one more turn, as far back as it is sent along."""
     turn = (Message(role=Role.USER, content=question), Message(role=Role.ASSISTANT, content=answer.text))
-    return (*history, *turn)[-TURNS:]
-
-
-def whole(text: str) -> str:
-    """Half a character (a lone surrogate), which a browser may send and no text may hold, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
+    return (*history, *turn)[-MAX_HISTORY:]

@@ -8,31 +8,31 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
 
 
-def chosen(
-    authors: Sequence[str], kinds: Sequence[str], sources: Sequence[str], since: str, until: str
-) -> Where | None:
-    """Both days belong to it. Raises BadQuestion for a day that is none."""
+def where_of(
+    authors: Sequence[str] | None, kinds: Sequence[str] | None, sources: Sequence[str] | None,
+    since: str | None, until: str | None,
+) -> Where | None:  # fmt: skip
+    """Gradio gives None for what was left empty. Both days belong to it. Raises BadQuestion for a day that is none."""
     first, last = _day(since, "from"), _day(until, "to", after=1)
     if first and last and last <= first:
-        raise BadQuestion(f"the dates are the wrong way round: from {since.strip()} to {until.strip()}")
-    given = {
-        "author_id": tuple(authors or ()),
-        "kind": tuple(map(_kind, kinds or ())),
-        "source": tuple(sources or ()),
-        "published_from": first,
-        "published_to": last,
-    }
-    given = {name: value for name, value in given.items() if value}
-    return Where(**given) if given else None
+        raise BadQuestion(f"the dates are the wrong way round: from {since} to {until}")
+    where = Where(
+        author_id=tuple(authors or ()) or None,
+        kind=tuple(map(_kind, kinds or ())) or None,
+        source=tuple(sources or ()) or None,
+        published_from=first,
+        published_to=last,
+    )
+    return where if where != Where() else None
 
 
-def choices(facets: Facets) -> tuple[list[tuple[str, str]], list[str], list[str]]:
+def filter_choices(facets: Facets) -> tuple[list[tuple[str, str]], list[str], list[str]]:
     """Authors as (name, id), kinds, sources: each in an order a reader can find things in."""
     authors = sorted(((name, id) for id, name in facets.authors.items()), key=lambda one: one[0].casefold())
     return authors, sorted(map(str, facets.kinds)), sorted(facets.sources)
 
 
-def some_titles(chunks: Iterable[Chunk], limit: int) -> tuple[str, ...]:
+def example_titles(chunks: Iterable[Chunk], limit: int) -> tuple[str, ...]:
     """The first different titles worth asking about, for example questions."""
     titles: dict[str, None] = {}
     for chunk in chunks:
@@ -56,7 +56,7 @@ def _kind(text: str) -> Kind:
         raise BadQuestion(f"there is no kind {text[:50]!r}; there are {', '.join(Kind)}") from None
 
 
-def _day(text: str, name: str, *, after: int = 0) -> datetime | None:
+def _day(text: str | None, name: str, *, after: int = 0) -> datetime | None:
     """Its beginning, or that of the day so many days `after` it."""
     text = (text or "").strip()
     if not text:

@@ -10,26 +10,27 @@ from loguru import logger
 from llm_engineering.domain.answers import Answer, Feedback, Message
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.domain.text import storable
 from llm_engineering.serving.api import sse
-from llm_engineering.serving.api.calls import Calls, owner_of
+from llm_engineering.serving.api.calls import Calls, key_id
 from llm_engineering.serving.api.errors import ApiError, api_error_of
-from llm_engineering.serving.chat.conversation import answer_turn, remembered, whole
-from llm_engineering.serving.chat.filters import choices, chosen, example_question
+from llm_engineering.serving.chat.components import EXAMPLES, create_components
+from llm_engineering.serving.chat.conversation import answer_turn, extended_history
+from llm_engineering.serving.chat.filters import example_question, filter_choices, where_of
 from llm_engineering.serving.chat.render import error_html
 from llm_engineering.serving.chat.welcome import empty_html, greeting_html, not_ready_html
 
-EXAMPLES = 4
-AT_ONCE = 200  # events that Gradio takes care of at once; how many are worked on, the desk says
-QUEUE = 200  # further ones that Gradio lets wait
-LISTENS = 1.0  # seconds after which Gradio notices that a reader has left, also while nothing is written
-KEPT = 30  # turns shown
-READERS = 500  # whose conversations are held; the one unused for longest goes first
-FORGOTTEN = 6 * 3600  # seconds after which an unused conversation goes
+MAX_EVENTS = 200  # that Gradio takes care of at once; how many are worked on, the API's limits say
+MAX_QUEUE = 200  # further ones that Gradio lets wait
+HEARTBEAT_EVERY = 1.0  # seconds after which Gradio notices that a reader has left, also while nothing is written
+MAX_TURNS = 30  # of a conversation that stay on the page
+MAX_SESSIONS = 500  # conversations held; the one unused for longest goes first
+SESSION_SECONDS = 6 * 3600  # after which an unused conversation goes
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """One reader's. `past` are the turns before as they are shown; `now` is the one being told."""
+    """One reader's. `past` are the turns before as HTML; `now` is the one being answered."""
 
     history: tuple[Message, ...] = ()
     past: tuple[str, ...] = ()
@@ -39,9 +40,9 @@ class Conversation:
     thumbs_up: bool | None = None
     turns: int = 0
 
-    def asking(self, question: str) -> "Conversation":
+    def with_question(self, question: str) -> "Conversation":
         past = (*self.past, self.now) if self.now else self.past
-        return Conversation(history=self.history, past=past[-KEPT:], question=question, turns=self.turns + 1)
+        return Conversation(history=self.history, past=past[-MAX_TURNS:], question=question, turns=self.turns + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,108 +53,54 @@ class Page:
     calls: Calls
     facets: Callable[[], Facets]
     titles: Callable[[int], Sequence[str]]
-    parts: dict[str, Any] = field(default_factory=dict)  # the components, by name
+    components: dict[str, Any] = field(default_factory=dict)  # of Gradio, by name
 
     def build(self) -> Any:
         """The gradio.Blocks."""
         import gradio as gr
 
         with gr.Blocks(title="LLM Twin", analytics_enabled=False, fill_width=False) as blocks:
-            self._lay_out(gr)
+            self.components.update(create_components(gr.State(Conversation(), time_to_live=SESSION_SECONDS)))
             self._wire(gr, blocks)
-        blocks.state_session_capacity = READERS
-        blocks.max_threads = AT_ONCE
-        blocks.queue(max_size=QUEUE, default_concurrency_limit=None, api_open=False)
+        blocks.state_session_capacity = MAX_SESSIONS
+        blocks.max_threads = MAX_EVENTS
+        blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=None, api_open=False)
         return blocks
 
-    def _lay_out(self, gr: Any) -> None:
-        put = self.parts
-        put["conversation"] = gr.State(Conversation(), time_to_live=FORGOTTEN)
-        with gr.Row(elem_id="top"):
-            gr.HTML(
-                '<h1>LLM Twin</h1><p class="lead">Answers from an author\'s own writing, with their sources.</p>',
-                apply_default_css=False,
-            )
-            put["theme"] = gr.Button("Dark / light", size="sm", elem_id="theme", scale=0, min_width=110)
-        put["past"] = gr.HTML("", elem_id="past", apply_default_css=False)
-        put["now"] = gr.HTML("", elem_id="now", apply_default_css=False)
-        put["welcome"] = gr.HTML("", elem_id="welcome", apply_default_css=False)
-        with gr.Row(elem_id="examples", visible=False) as put["examples"]:
-            for number in range(EXAMPLES):
-                put[f"example{number}"] = gr.Button("", size="sm", visible=False, elem_classes="example")
-        with gr.Row(elem_id="rating", visible=False) as put["rating"]:
-            put["up"] = gr.Button("Helpful", size="sm", elem_id="up", scale=0, min_width=120)
-            put["down"] = gr.Button("Not helpful", size="sm", elem_id="down", scale=0, min_width=120)
-        with gr.Row(elem_id="commenting", visible=False) as put["commenting"]:
-            put["comment"] = gr.Textbox(
-                placeholder="What was good, or what should it have said?",
-                label="Comment (optional)",
-                max_length=10_000,
-                submit_btn="Send",
-                elem_id="comment",
-            )
-        put["thanks"] = gr.HTML("", elem_id="thanks", apply_default_css=False)
-        with gr.Column(elem_id="ask"):
-            put["question"] = gr.Textbox(
-                placeholder="Ask something …",
-                label="Your question",
-                show_label=False,
-                lines=1,
-                max_lines=8,
-                submit_btn="Ask",
-                stop_btn=False,
-                autofocus=True,
-                elem_id="question",
-            )
-            self._lay_out_filters(gr)
-
-    def _lay_out_filters(self, gr: Any) -> None:
-        put = self.parts
-        with gr.Accordion("Filters", open=False, elem_id="filters"):
-            with gr.Row():
-                put["authors"] = gr.Dropdown([], multiselect=True, label="Author", elem_id="authors", min_width=130)
-                put["kinds"] = gr.Dropdown([], multiselect=True, label="Kind", elem_id="kinds", min_width=130)
-                put["sources"] = gr.Dropdown([], multiselect=True, label="Source", elem_id="sources", min_width=130)
-            with gr.Row():
-                put["since"] = gr.Textbox(
-                    label="Published from", placeholder="2024-01-31", elem_id="since", min_width=130
-                )
-                put["until"] = gr.Textbox(label="to", placeholder="2026-12-31", elem_id="until", min_width=130)
-
     def _wire(self, gr: Any, blocks: Any) -> None:
-        put = self.parts
+        parts = self.components
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        everything = list(put.values())
-        rest = [put[name] for name in ("conversation", "authors", "kinds", "sources", "since", "until")]
+        everything = list(parts.values())
+        rest = [parts[name] for name in ("conversation", "authors", "kinds", "sources", "since", "until")]
 
         # Gradio gives the request to a parameter with this annotation
         async def ask(request: gr.Request, *given: Any) -> AsyncGenerator[dict[Any, Any], None]:
-            async with aclosing(self.ask(owner_of(request), *given)) as updates:
+            async with aclosing(self.ask(key_id(request), *given)) as updates:
                 async for update in updates:
                     yield update
 
         async def up(request: gr.Request, conversation: Conversation) -> dict[Any, Any]:
-            return await self.rate(owner_of(request), conversation, True)
+            return await self.rate(key_id(request), conversation, True)
 
         async def down(request: gr.Request, conversation: Conversation) -> dict[Any, Any]:
-            return await self.rate(owner_of(request), conversation, False)
+            return await self.rate(key_id(request), conversation, False)
 
         async def comment(request: gr.Request, text: str, conversation: Conversation) -> dict[Any, Any]:
-            return await self.comment(owner_of(request), text, conversation)
+            return await self.comment(key_id(request), text, conversation)
 
         async def greet(request: gr.Request) -> dict[Any, Any]:
-            return await self.greet(owner_of(request))
+            return await self.greet(key_id(request))
 
-        asking = [put["question"].submit(ask, [put["question"], *rest], everything, **quiet)]
+        questions = [parts["question"].submit(ask, [parts["question"], *rest], everything, **quiet)]
         for number in range(EXAMPLES):
-            button = put[f"example{number}"]
-            asking.append(button.click(ask, [button, *rest], everything, **quiet))
-        stopped = put["question"].stop(None, cancels=asking, api_visibility="private")
-        stopped.then(self.stop, [put["conversation"]], everything, **quiet)  # once nothing is written any more
-        put["up"].click(up, [put["conversation"]], everything, **quiet)
-        put["down"].click(down, [put["conversation"]], everything, **quiet)
-        put["comment"].submit(comment, [put["comment"], put["conversation"]], everything, **quiet)
-        put["theme"].click(None, js="() => window.twinToggleTheme()", api_visibility="private")
+            button = parts[f"example{number}"]
+            questions.append(button.click(ask, [button, *rest], everything, **quiet))
+        stopped = parts["question"].stop(None, cancels=questions, api_visibility="private")
+        stopped.then(self.stop, [parts["conversation"]], everything, **quiet)  # once nothing is written any more
+        parts["up"].click(up, [parts["conversation"]], everything, **quiet)
+        parts["down"].click(down, [parts["conversation"]], everything, **quiet)
+        parts["comment"].submit(comment, [parts["comment"], parts["conversation"]], everything, **quiet)
+        parts["theme"].click(None, js="() => window.twinToggleTheme()", api_visibility="private")
         blocks.load(greet, None, everything, **quiet)
 
     # --- events -------------------------------------------------------------------------------------------------
@@ -162,25 +109,25 @@ class Page:
         """What there is to ask about; or what is missing, and what to run."""
         import gradio as gr
 
-        put = self.parts
+        parts = self.components
         readiness = await self.calls.readiness()
         if not readiness.ready:
-            return {put["welcome"]: not_ready_html(readiness)}
+            return {parts["welcome"]: not_ready_html(readiness)}
         try:
-            facets, titles = await self.calls.work(owner, lambda: (self.facets(), self.titles(EXAMPLES)))
+            facets, titles = await self.calls.run(owner, lambda: (self.facets(), self.titles(EXAMPLES)))
         except (LLMTwinError, ApiError) as error:
-            return {put["welcome"]: _error_text("look into the index", error)}
+            return {parts["welcome"]: _error_text("look into the index", error)}
         if not facets.kinds:
-            return {put["welcome"]: empty_html()}
-        authors, kinds, sources = choices(facets)
+            return {parts["welcome"]: empty_html()}
+        authors, kinds, sources = filter_choices(facets)
         return {
-            put["welcome"]: greeting_html(facets),
-            put["authors"]: gr.update(choices=authors),
-            put["kinds"]: gr.update(choices=kinds),
-            put["sources"]: gr.update(choices=sources),
-            put["examples"]: gr.update(visible=bool(titles)),
+            parts["welcome"]: greeting_html(facets),
+            parts["authors"]: gr.update(choices=authors),
+            parts["kinds"]: gr.update(choices=kinds),
+            parts["sources"]: gr.update(choices=sources),
+            parts["examples"]: gr.update(visible=bool(titles)),
             **{
-                put[f"example{number}"]: gr.update(value=example_question(title), visible=True)
+                parts[f"example{number}"]: gr.update(value=example_question(title), visible=True)
                 for number, title in enumerate(titles[:EXAMPLES])
             },
         }
@@ -190,38 +137,38 @@ class Page:
     ) -> AsyncGenerator[dict[Any, Any], None]:
         import gradio as gr
 
-        text = whole(text)
-        put, talking = self.parts, conversation.asking(text)
+        text = storable(text)
+        parts, current = self.components, conversation.with_question(text)
         if text.strip():
             yield {
-                put["question"]: gr.update(value="", submit_btn=False, stop_btn="Stop"),
-                put["past"]: "".join(talking.past),
-                put["welcome"]: gr.update(visible=False),
-                put["examples"]: gr.update(visible=False),
-                put["rating"]: gr.update(visible=False),
-                put["commenting"]: gr.update(visible=False),
-                put["thanks"]: "",
+                parts["question"]: gr.update(value="", submit_btn=False, stop_btn="Stop"),
+                parts["past"]: "".join(current.past),
+                parts["welcome"]: gr.update(visible=False),
+                parts["examples"]: gr.update(visible=False),
+                parts["rating"]: gr.update(visible=False),
+                parts["commenting"]: gr.update(visible=False),
+                parts["thanks"]: "",
             }
             turn = answer_turn(
                 text,
-                history=talking.history,
-                where=lambda: chosen(*filters),
+                history=current.history,
+                where=lambda: where_of(*filters),
                 calls=self.calls,
                 owner=owner,
-                turn=str(talking.turns),
+                turn=str(current.turns),
             )
-            async with aclosing(sse.with_signs_of_life(turn, every=LISTENS, sign=None)) as turn_updates:
-                async for told in turn_updates:
-                    if told is not None:
-                        talking = replace(talking, now=told.html, answer=told.answer)
-                    yield {put["now"]: talking.now, put["conversation"]: talking}
-        if talking.answer is not None:
-            history = remembered(talking.history, text, talking.answer)
+            async with aclosing(sse.with_heartbeat(turn, every=HEARTBEAT_EVERY)) as updates:
+                async for update in updates:
+                    if update is not None:
+                        current = replace(current, now=update.html, answer=update.answer)
+                    yield {parts["now"]: current.now, parts["conversation"]: current}
+        if current.answer is not None:
+            history = extended_history(current.history, text, current.answer)
             yield {
-                put["conversation"]: replace(talking, history=history),
-                put["rating"]: gr.update(visible=bool(talking.answer.trace_id)),
+                parts["conversation"]: replace(current, history=history),
+                parts["rating"]: gr.update(visible=bool(current.answer.trace_id)),
             }
-        yield {put["question"]: gr.update(submit_btn="Ask", stop_btn=False)}
+        yield {parts["question"]: gr.update(submit_btn="Ask", stop_btn=False)}
 
     async def stop(self, conversation: Conversation) -> dict[Any, Any]:
         """The question was cancelled; what was written so far stays."""
@@ -229,48 +176,48 @@ class Page:
 
         now = conversation.now.replace("turn answered writing", "turn answered").replace('class="dots"', "")
         now += '<p class="stopped">Stopped.</p>'
-        put = self.parts
+        parts = self.components
         return {
-            put["question"]: gr.update(submit_btn="Ask", stop_btn=False),
-            put["now"]: now,
-            put["conversation"]: replace(conversation, now=now),
+            parts["question"]: gr.update(submit_btn="Ask", stop_btn=False),
+            parts["now"]: now,
+            parts["conversation"]: replace(conversation, now=now),
         }
 
     async def rate(self, owner: str | None, conversation: Conversation, thumbs_up: bool) -> dict[Any, Any]:
         import gradio as gr
 
-        put, rated = self.parts, replace(conversation, thumbs_up=thumbs_up)
+        parts, rated = self.components, replace(conversation, thumbs_up=thumbs_up)
         thanks = await self._store(owner, rated, "")
         return {
-            put["conversation"]: rated,
-            put["thanks"]: thanks,
-            put["commenting"]: gr.update(visible=True),
-            put["comment"]: "",
-            put["up"]: gr.update(variant="primary" if thumbs_up else "secondary"),
-            put["down"]: gr.update(variant="secondary" if thumbs_up else "primary"),
+            parts["conversation"]: rated,
+            parts["thanks"]: thanks,
+            parts["commenting"]: gr.update(visible=True),
+            parts["comment"]: "",
+            parts["up"]: gr.update(variant="primary" if thumbs_up else "secondary"),
+            parts["down"]: gr.update(variant="secondary" if thumbs_up else "primary"),
         }
 
     async def comment(self, owner: str | None, text: str, conversation: Conversation) -> dict[Any, Any]:
         import gradio as gr
 
-        put = self.parts
+        parts = self.components
         thanks = await self._store(owner, conversation, text)
-        return {put["thanks"]: thanks, put["commenting"]: gr.update(visible="failed" in thanks)}
+        return {parts["thanks"]: thanks, parts["commenting"]: gr.update(visible="failed" in thanks)}
 
     async def _store(self, owner: str | None, conversation: Conversation, comment: str) -> str:
         """Stored at the first click, and once more with the comment; who reads them takes the last of an answer."""
         answer = conversation.answer
         if answer is None or conversation.thumbs_up is None:
             return error_html("there is no answer to judge: ask first")
-        thought = Feedback(
+        feedback = Feedback(
             trace_id=answer.trace_id,
             thumbs_up=conversation.thumbs_up,
-            comment=whole(comment)[:10_000],
+            comment=storable(comment)[:10_000],
             question=conversation.question[:100_000],
             answer=answer.text[:100_000],
         )
         try:
-            await self.calls.work(owner, lambda: self.calls.service.feedback(thought))
+            await self.calls.run(owner, lambda: self.calls.service.feedback(feedback))
         except (LLMTwinError, ApiError) as error:
             return _error_text("store what a reader thinks", error)
         return '<p class="thanks" role="status">Thank you, that is stored.</p>'

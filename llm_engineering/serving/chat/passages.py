@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_engineering.domain.answers import Citation, Passage
 from llm_engineering.domain.documents import Kind
+from llm_engineering.domain.text import storable, storable_in_place
 
 MARKDOWN_FILES = (".md", ".markdown", ".mdx")
 # Private characters that go through Markdown like letters: each word of a quotation is put between two of them, as the
@@ -24,7 +25,7 @@ _BETWEEN = re.compile(rf"{_CLOSE}((?:[^<&\w{_OPEN}{_CLOSE}]|_|&(?:amp|lt|gt|quot
 
 def passage_html(passage: Passage, citations: Sequence[Citation]) -> str:
     """The quoted spans, `text[start:end]`, are in <mark>; in several, where tags lie between their words."""
-    text = passage.text.encode("utf-8", "replace").decode().replace(_OPEN, "\ufffd").replace(_CLOSE, "\ufffd")
+    text = storable_in_place(passage.text).replace(_OPEN, "\ufffd").replace(_CLOSE, "\ufffd")
     for start, end in reversed(_spans(citations, len(text))):
         text = text[:start] + _WORD.sub(_marked, text[start:end]) + text[end:]
     chunk = passage.chunk
@@ -33,9 +34,9 @@ def passage_html(passage: Passage, citations: Sequence[Citation]) -> str:
     return _BETWEEN.sub(r"\1", html).replace(_OPEN, "<mark>").replace(_CLOSE, "</mark>")
 
 
-def plain(text: str) -> str:
-    """Escaped, and without half characters, which no page may hold."""
-    return escape(text.encode("utf-8", "replace").decode())
+def escaped(text: str) -> str:
+    """For HTML, and without half characters, which no page may hold."""
+    return escape(storable(text))
 
 
 def _spans(citations: Iterable[Citation], length: int) -> list[tuple[int, int]]:
@@ -60,7 +61,7 @@ def _markdown() -> Any:
     # without `html` a tag is text; without `reference` and `autolink` so is an address
     markdown = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
     markdown.disable(["reference", "autolink", "html_inline", "html_block"])
-    markdown.validateLink = lambda link: True  # none is followed: only its words are shown
+    markdown.validateLink = lambda url: True  # none is followed: only its words are shown
     for rule, html in (
         ("link_open", ""),
         ("link_close", ""),

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from llm_engineering.domain.answers import Answer, Citation, ParsedQuestion, Passage
 from llm_engineering.domain.citation_format import VERIFIED_CITATION
-from llm_engineering.serving.chat.passages import passage_html, plain
+from llm_engineering.serving.chat.passages import escaped, passage_html
 
 
 def question_html(text: str) -> str:
-    return f'<div class="turn asked"><p>{plain(text)}</p></div>'
+    return f'<div class="turn asked"><p>{escaped(text)}</p></div>'
 
 
 def waiting_html(understood: ParsedQuestion | None, passages: Sequence[Passage] | None) -> str:
@@ -43,13 +43,13 @@ def answer_html(
 def sources_html(turn: str, passages: Sequence[Passage], answer: Answer | None = None) -> str:
     citations = answer.citations if answer else ()
     suspicious = set(answer.suspicious_passages) if answer else set()
-    shown = "".join(source_html(turn, one, citations, suspicious=one.number in suspicious) for one in passages)
-    return f'<h3 class="sources">Sources</h3><ol class="sources">{shown}</ol>' if shown else ""
+    items = "".join(source_html(turn, one, citations, suspicious=one.number in suspicious) for one in passages)
+    return f'<h3 class="sources">Sources</h3><ol class="sources">{items}</ol>' if items else ""
 
 
 def error_html(message: str) -> str:
-    told = f"<strong>That did not work.</strong> <span>{plain(message)}</span>"
-    return f'<div class="turn failed" role="alert">{told}</div>'
+    text = f"<strong>That did not work.</strong> <span>{escaped(message)}</span>"
+    return f'<div class="turn failed" role="alert">{text}</div>'
 
 
 def source_html(turn: str, passage: Passage, citations: Sequence[Citation], *, suspicious: bool = False) -> str:
@@ -67,9 +67,9 @@ def source_html(turn: str, passage: Passage, citations: Sequence[Citation], *, s
     return (
         f'<li id="{_anchor(turn, passage.number)}" class="{"cited" if cited else "unused"}">'
         f'<details><summary><span class="number">{passage.number}</span>'
-        f'<span class="title">{plain(title)}</span> <span class="facts">{plain(facts)}</span>'
+        f'<span class="title">{escaped(title)}</span> <span class="facts">{escaped(facts)}</span>'
         "</summary>"
-        + (f'<p class="place">{plain(place)}</p>' if place else "")
+        + (f'<p class="place">{escaped(place)}</p>' if place else "")
         + f'<blockquote>{passage_html(passage, cited)}</blockquote>{warning}<p class="link">{_link(chunk.url)}</p>'
         "</details></li>"
     )
@@ -84,11 +84,11 @@ def _notes(answer: Answer) -> str:
             f"{removed} {'citation' if removed == 1 else 'citations'} could not be verified in the sources and "
             f"{'was' if removed == 1 else 'were'} left out"
         )
-    shown = "".join(f"<li>{plain(note)}</li>" for note in notes)
-    model = f"answered by {plain(answer.model)}" if answer.model else ""
-    trace = f"trace {plain(answer.trace_id)}" if answer.trace_id else ""
+    items = "".join(f"<li>{escaped(note)}</li>" for note in notes)
+    model = f"answered by {escaped(answer.model)}" if answer.model else ""
+    trace = f"trace {escaped(answer.trace_id)}" if answer.trace_id else ""
     return (
-        f'<ul class="notes">{shown}</ul>' if shown else ""
+        f'<ul class="notes">{items}</ul>' if items else ""
     ) + f'<p class="trace">{" · ".join(filter(None, (model, trace)))}</p>'
 
 
@@ -97,14 +97,14 @@ def _link(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return plain(url)
+        return escaped(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return plain(url)
-    return f'<a href="{plain(url)}" target="_blank" rel="noopener noreferrer nofollow">{plain(url)}</a>'
+        return escaped(url)
+    return f'<a href="{escaped(url)}" target="_blank" rel="noopener noreferrer nofollow">{escaped(url)}</a>'
 
 
 def _anchor(turn: str, number: int) -> str:
-    return f"source-{plain(turn)}-{number}"
+    return f"source-{escaped(turn)}-{number}"
 
 
 @cache
@@ -118,11 +118,11 @@ def _markdown() -> Any:
     return markdown
 
 
-def _text_with_citations(renderer, tokens, at, options, env) -> str:
+def _text_with_citations(renderer: Any, tokens: Any, at: int, options: Any, env: Any) -> str:
     def cited(found: re.Match) -> str:
         number = int(found[1])
         if number not in env["numbers"]:
             return found[0]
         return f'<a class="cite" href="#{_anchor(env["turn"], number)}" aria-label="source {number}">{number}</a>'
 
-    return VERIFIED_CITATION.sub(cited, plain(tokens[at].content))
+    return VERIFIED_CITATION.sub(cited, escaped(tokens[at].content))

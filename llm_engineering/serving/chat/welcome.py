@@ -5,13 +5,13 @@ from html import escape
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.serving.api.service import Readiness
 
-NAMED = 4
+AUTHORS_NAMED = 4
 
 
 def greeting_html(facets: Facets) -> str:
     names = sorted(facets.authors.values(), key=str.casefold)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    by = f" by {', '.join(names[:NAMED])}{more}" if names else ""
+    more = f" and {len(names) - AUTHORS_NAMED} more" if len(names) > AUTHORS_NAMED else ""
+    by = f" by {', '.join(names[:AUTHORS_NAMED])}{more}" if names else ""
     kinds = ", ".join(f"{count:,} {kind} passages" for kind, count in sorted(facets.kinds.items()))
     return (
         f'<div class="card"><h2>What would you like to know?</h2><p>There is writing{escape(by)}: {escape(kinds)}. '
@@ -29,9 +29,9 @@ def empty_html() -> str:
 
 def not_ready_html(readiness: Readiness) -> str:
     missing = "".join(
-        f"<li><strong>{escape(piece.name)}</strong>: {escape(piece.reason or 'is being loaded')}</li>"
-        for piece in readiness.pieces
-        if not piece.ready
+        f"<li><strong>{escape(component.name)}</strong>: {escape(component.reason or 'is being loaded')}</li>"
+        for component in readiness.components
+        if not component.ready
     )
     return (
         f'<div class="card empty" role="status"><h2>Not ready yet</h2><ul>{missing}</ul>'

@@ -1,0 +1,140 @@
+"""The chat page as an ASGI application that is there before the page is, and ends when the server is told to stop."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from loguru import logger
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+HEARTBEAT = "/gradio_api/heartbeat/"
+
+
+class DeferredApp:
+    """An ASGI application: the page once it is built; before, a note that reloads itself."""
+
+    def __init__(self, build: Callable[[], "Starlette"], *, after: Callable[[], Awaitable[object]]) -> None:
+        self._build, self._after = build, after
+        self._app: Starlette | None = None
+        self._status = ("The server is starting …", 1)
+        self._wanted, self._ending = asyncio.Event(), asyncio.Event()
+        self._heartbeats: set[asyncio.Task] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        closed = asyncio.Event()
+        task = asyncio.create_task(self._run(closed))
+        try:
+            with _on_stop_signal(self._ending.set):
+                yield
+        finally:
+            closed.set()
+            for one in self._heartbeats:
+                one.cancel()
+            await task
+
+    async def _run(self, closed: asyncio.Event) -> None:
+        """Build the page, then hold its own lifespan open, in one task, until the end."""
+        building, ended = asyncio.create_task(self._build_when_due()), asyncio.create_task(closed.wait())
+        await asyncio.wait((building, ended), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if not building.done():
+                building.cancel()  # its thread, if there is one, ends by itself
+                return
+            app = building.result()
+            async with app.router.lifespan_context(app):
+                self._app = app
+                await ended
+        except ImportError as error:
+            logger.error("no chat page: {}. Install the group `ui`: poetry install --with ui", error)
+            self._status = ("There is no chat page here: its packages are not installed (the group “ui”).", 0)
+        except Exception:  # the API goes on without its page
+            logger.exception("the chat page could not be built")
+            self._status = ("The chat page could not be built; the server's log says why.", 0)
+        finally:
+            ended.cancel()
+
+    async def _build_when_due(self) -> "Starlette":
+        """What takes seconds of all the processor's time waits until it keeps nobody from an answer."""
+        await self._after()
+        self._status = ("The chat page is being prepared …", 1)
+        await self._wanted.wait()
+        return await asyncio.to_thread(self._build)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app is None:
+            self._wanted.set()
+            await self._respond_status(scope, receive, send)
+        elif scope["path"].startswith(HEARTBEAT):
+            await self._heartbeat(self._app, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _heartbeat(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Every open page holds one of these for ever, and a server that is told to stop would wait for them all. So
+        they are ended then; Gradio's side is left waiting, because its end would also end the answers being written.
+        """
+        over = False
+
+        async def send_until_over(message: Message) -> None:
+            if not over:
+                await send(message)
+
+        beating = asyncio.ensure_future(app(scope, receive, send_until_over))
+        ending = asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait((beating, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not beating.done():
+                over = True
+                self._heartbeats.add(beating)
+                beating.add_done_callback(self._heartbeats.discard)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+        except asyncio.CancelledError:
+            beating.cancel()
+            raise
+        finally:
+            ending.cancel()
+        await beating
+
+    async def _respond_status(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.responses import HTMLResponse
+
+        text, retry_after = self._status
+        headers = {"Retry-After": str(retry_after), "Refresh": str(retry_after)} if retry_after else {}
+        style = "font-family:sans-serif;margin:3em"
+        page = f'<!doctype html><meta charset="utf-8"><title>LLM Twin</title><p style="{style}">{text}</p>'
+        await HTMLResponse(page, 503, headers=headers)(scope, receive, send)
+
+
+@contextmanager
+def _on_stop_signal(then: Callable[[], None]) -> Generator[None]:
+    """Hear of SIGINT and SIGTERM before the server has waited for its connections, which is when it tells its
+    applications. Whoever listened before is called as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, previous = asyncio.get_running_loop(), {}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(then)
+        previous[number](number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            previous[number] = handler
+            signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if signal.getsignal(number) is on_signal:
+                signal.signal(number, handler)
