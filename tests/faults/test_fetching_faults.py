@@ -4,12 +4,12 @@ import gzip
 import io
 import socket
 import threading
-import time
 import zlib
 
 import brotli
 import pytest
 from loopback import HTML, Answer
+from waiting import until
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
@@ -150,9 +150,10 @@ def test_a_cloudflare_challenge_is_a_bot_wall(site, new_fetcher):
 def test_a_server_that_says_nothing_is_a_timeout(site, new_fetcher):
     done = threading.Event()
     site.wire("/", lambda wire: done.wait(30))
-    error = failure(new_fetcher(read_timeout=0.1, attempts=2), site.url("/"))
+    error = failure(new_fetcher(read_timeout=0.1, attempts=2, own_hosts=("127.0.0.1",)), site.url("/"))
+    until(lambda: site.hits("/") == 2)
     done.set()
-    assert (error.reason, error.retry, site.hits("/")) == (Reason.TIMEOUT, True, 2)
+    assert (error.reason, error.retry) == (Reason.TIMEOUT, True)
 
 
 def drip(wire, beginning: bytes, stop: threading.Event):
@@ -169,12 +170,10 @@ def drip(wire, beginning: bytes, stop: threading.Event):
 def test_a_slow_drip_is_cut_when_the_whole_time_is_over(site, new_fetcher, beginning):
     stop = threading.Event()
     site.wire("/", lambda wire: drip(wire, beginning, stop))
-    began = time.monotonic()
-    error = failure(new_fetcher(total_timeout=0.3, read_timeout=5.0), site.url("/"))
+    error = failure(new_fetcher(total_timeout=2.0, read_timeout=60.0), site.url("/"))
     stop.set()
-    assert time.monotonic() - began < 5.0, "each byte came in time, so only the whole can have ended it"
     assert (error.reason, error.retry, site.hits("/")) == (Reason.TIMEOUT, True, 1)
-    assert "0.3 s" in error.detail
+    assert error.detail == "no whole answer within 2 s"
 
 
 # --- redirects -----------------------------------------------------------------------------------------------
