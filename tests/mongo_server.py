@@ -45,7 +45,7 @@ def mongo_server(tmp_path_factory) -> Iterator[str]:
     server = start_mongo_server(tmp_path_factory.mktemp("mongo") / "data", port)
     yield f"mongodb://127.0.0.1:{port}/"
     server.terminate()
-    server.wait(timeout=30)
+    server.wait(timeout=60)
 
 
 @pytest.fixture

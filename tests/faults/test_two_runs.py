@@ -121,7 +121,7 @@ def test_a_second_ctrl_c_ends_it_at_once(begin, site, config_file):
     assert "Stopping" in run.stderr.readline()
     run.send_signal(signal.SIGINT)
     try:
-        assert run.wait(timeout=30) == 130
+        assert run.wait(timeout=120) == 130
     finally:
         go_on.set()
 

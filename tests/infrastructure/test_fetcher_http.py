@@ -176,7 +176,7 @@ def test_a_site_that_is_asked_too_often_is_left_alone_by_every_thread(site, new_
     fetcher = new_fetcher(per_host=1, own_hosts=("127.0.0.1",))
     with ThreadPoolExecutor(2) as threads:
         page = threads.submit(fetcher.get, site.url("/"))
-        assert limited.wait(10)
+        assert limited.wait(60)
         fetcher.get(site.url("/other"))
         assert page.result().text == "<p>now"
     assert min(one.at for one in site.requests[1:]) - site.requests[0].at >= 1.0
@@ -234,7 +234,7 @@ def test_no_more_than_so_many_requests_are_at_one_host(site, new_fetcher):
 
 
 def test_hosts_do_not_wait_for_each_other(site, new_fetcher):
-    arrived = threading.Barrier(2, timeout=10)
+    arrived = threading.Barrier(2, timeout=60)
 
     def meet(request):
         arrived.wait()
@@ -424,9 +424,9 @@ def test_closing_ends_the_waits_of_other_threads(site, new_fetcher):
     fetcher = new_fetcher(own_hosts=("127.0.0.1",))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(reason_of, fetcher, site.url("/"))
-        assert asked.wait(10)
+        assert asked.wait(60)
         fetcher.close()
-        assert waiting.result(timeout=20) == Reason.CONNECT
+        assert waiting.result(timeout=60) == Reason.CONNECT
     fetcher.close()
 
 

@@ -421,7 +421,7 @@ def test_a_full_queue_drops_counts_and_tells_once(warnings):
 
     writer = BackgroundWriter(write, size=3)
     writer.put({"id": "first"})
-    assert began.wait(10)
+    assert began.wait(60)
     for number in range(10):
         writer.put({"id": str(number)})
     assert writer.dropped == 7
@@ -439,7 +439,7 @@ def test_closing_does_not_wait_for_a_writer_that_hangs():
 
     writer = BackgroundWriter(write)
     writer.put({"id": "a"})
-    assert began.wait(10)
+    assert began.wait(60)
     writer.close(0.05)
     assert not held.is_set(), "it came back although the writer still hangs"
     assert not writer.flush(0.05)
@@ -458,12 +458,12 @@ def test_what_was_not_written_at_the_end_goes_elsewhere_once():
 
     writer = BackgroundWriter(write, fallback=elsewhere.extend)
     writer.put({"id": "on its way"})
-    assert began.wait(10)
+    assert began.wait(60)
     writer.put({"id": "waiting"})
     writer.close(0.05)
     held.set()
     assert writer._thread
-    writer._thread.join(30)
+    writer._thread.join(60)
     assert elsewhere == [{"id": "on its way"}, {"id": "waiting"}]
     assert writer.dropped == 0
 

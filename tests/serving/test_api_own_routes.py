@@ -24,7 +24,7 @@ def service():
 @pytest.fixture
 def client(service):
     app = create_app(service, origins=("https://app.example",), hosts={"127.0.0.1"})
-    with serving(app) as address, httpx.Client(base_url=address, timeout=20) as it:
+    with serving(app) as address, httpx.Client(base_url=address, timeout=60) as it:
         yield it
 
 
