@@ -99,7 +99,9 @@ class CrossEncoderReranker:
         try:
             from sentence_transformers import CrossEncoder
         except ImportError as error:
-            raise ConfigError(f"retrieval.cross_encoder needs the ml group ({error}): make setup") from error
+            raise ConfigError(
+                f"retrieval.cross_encoder needs the ml group ({error}): make setup, or poetry install --with ml"
+            ) from error
         folder = local_folder(self.model_id)
         if folder is None and self.model_id.startswith(("/", ".", "~")):
             raise self._unusable("there is no such folder")
