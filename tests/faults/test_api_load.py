@@ -113,6 +113,7 @@ def hang_up(request) -> Answer:
     return Answer(200, b"", {"Content-Type": "text/event-stream", "Content-Length": "100"})
 
 
+@pytest.mark.slow
 def test_no_request_gets_a_wrong_answer_or_a_500(address, platform, endpoint):
     crowd = Crowd(address)
     try:

@@ -48,6 +48,7 @@ def stored() -> tuple[int, int]:
             reader.close()
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_lose_nothing_and_say_who_is_writing(begin, notes, config_file):
     authors = {name: {"authors": [{"name": name, "links": [{"local_files": str(notes(name, 20))}]}]} for name in "AB"}
     configs = [config_file(yaml.safe_dump({"etl": etl}), f"{name}.yaml") for name, etl in authors.items()]
@@ -63,6 +64,7 @@ def test_two_runs_at_once_lose_nothing_and_say_who_is_writing(begin, notes, conf
     assert stored() == (40, 40)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_read_and_the_next_run_goes_on(begin, site, config_file):
     asked, go_on = threading.Event(), threading.Event()
 
@@ -103,6 +105,7 @@ def test_ctrl_c_keeps_what_was_read_and_the_next_run_goes_on(begin, site, config
         assert twin.warehouse.count() == len(links)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_it_at_once(begin, site, config_file):
     asked, go_on = threading.Event(), threading.Event()
 

@@ -47,6 +47,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_somebody_elses_pipeline_is_left_alone(notes: Callable, zenml_run: Callable, tmp_path: Path) -> None:
     ours = crawl("Cleo Shared", notes("cleo"))
     (tmp_path / "theirs.py").write_text(THEIRS)
@@ -71,6 +72,7 @@ def test_a_run_that_only_names_a_link_of_theirs_is_erased(notes: Callable, zenml
     assert zenml_run(built.name) is None
 
 
+@pytest.mark.slow
 def test_erasing_under_another_process_that_holds_the_database_says_so_and_can_be_repeated(
     notes: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

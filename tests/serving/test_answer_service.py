@@ -151,6 +151,7 @@ def test_an_embedder_that_cannot_be_had_is_told(monkeypatch):
             service.search(ASKED)
 
 
+@pytest.mark.slow
 def test_new_versions_under_load_fail_no_request(service, platform):
     """Each version says another thing; every answer is that of a version that was published at the time."""
     done, wrong, right = threading.Event(), [], []

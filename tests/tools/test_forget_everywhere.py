@@ -164,6 +164,7 @@ forget(["--author", sys.argv[3], "--yes"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "part"),
     [

@@ -30,6 +30,7 @@ def address():
         assert "Traceback" not in log
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_after_the_quickstart_the_server_answers_in_the_browser_and_to_openais_client(address):
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none-needed-here", max_retries=0) as client:
