@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.backoff import LONGEST_BACKOFF, backoff, retry_after
 from llm_engineering.infrastructure.fetchers.charset import decode_text
 from llm_engineering.infrastructure.fetchers.deadline import Deadline, with_timeout
 from llm_engineering.infrastructure.fetchers.decompression import decompressed
 from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, printable_line
-from llm_engineering.infrastructure.fetchers.politeness import LONGEST_BACKOFF, HostRateLimiter, backoff, retry_after
+from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 from llm_engineering.infrastructure.fetchers.robots import FAILURE_LIFETIME, LONGEST_DELAY, RULES_LIFETIME, Robots
 from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, is_public
 

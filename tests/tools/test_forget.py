@@ -117,7 +117,7 @@ def test_it_asks_first_and_takes_no_for_an_answer(home):
 
 def test_nobody_is_known_before_the_first_crawl(tmp_path, monkeypatch):
     monkeypatch.setenv("TWIN_HOME", str(tmp_path / "empty"))
-    done = run("--author", "Ann", "--yes")
+    done = run("--author", "Nobody Yet Read", "--yes")
     assert done.exit_code == 1
     assert "Known: nobody yet" in done.stderr
 

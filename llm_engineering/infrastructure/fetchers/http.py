@@ -10,12 +10,13 @@ from urllib.parse import urldefrag, urljoin
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
+from llm_engineering.infrastructure.backoff import backoff
 from llm_engineering.infrastructure.fetchers import robots, ssrf_guard
 from llm_engineering.infrastructure.fetchers.deadline import Deadline, deadline_scope
 from llm_engineering.infrastructure.fetchers.decompression import ACCEPT_ENCODING
 from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, as_source_error, printable_line
 from llm_engineering.infrastructure.fetchers.guarded_transport import guarded_client, translated_errors
-from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter, backoff
+from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 from llm_engineering.infrastructure.fetchers.response import BodyLimits, read_response
 from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port
 from llm_engineering.infrastructure.fetchers.status import check_status, redirect

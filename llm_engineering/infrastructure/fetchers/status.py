@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from llm_engineering.domain.errors import NotModified
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.backoff import retry_after
 from llm_engineering.infrastructure.fetchers.errors import FetchError
-from llm_engineering.infrastructure.fetchers.politeness import retry_after
 
 if TYPE_CHECKING:
     import httpx

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
-from random import uniform
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.answers import Message, Role, Usage
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
 from llm_engineering.domain.prompts import Prompt
+from llm_engineering.infrastructure.backoff import backoff
 from llm_engineering.infrastructure.language_models import openai_errors as errors
 from llm_engineering.infrastructure.language_models.openai_stream import ByteStream, StreamReader, StreamTimeout, wait
 
@@ -179,10 +179,10 @@ class OpenAIModel:
 
     def _pause(self, error: BaseException, attempt: int) -> float | None:
         """Seconds until the next try; None when the server asks for more than anybody waits."""
-        wanted = errors.retry_after(error)
+        wanted = errors.wanted_delay(error)
         if wanted is not None:
             return wanted if wanted <= LONGEST_WAIT else None
-        return self._first_backoff * 2**attempt * uniform(0.75, 1.25)
+        return backoff(attempt + 1, self._first_backoff)
 
     def _read(self, chunk: dict[str, Any]) -> tuple[str, str]:
         """Its text and why it is the last one, each mostly empty."""

@@ -1,12 +1,11 @@
 """What goes wrong with an OpenAI-compatible server, in words that say how to mend it; without keys and passwords."""
 
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.errors import ConfigError, ModelUnavailable
+from llm_engineering.infrastructure.backoff import retry_after
 from llm_engineering.infrastructure.language_models.openai_stream import StreamTimeout
 
 _REMEDIES = {
@@ -43,7 +42,7 @@ class OpenAIErrors:
             remedy = _REMEDIES.get(code, "ask again later" if code >= 500 else "the request was refused")
             message = self._safe(_message(error.body))
             text = f"{where} answered HTTP {code}{f' ({message})' if message else ''}: {remedy}"
-            return ModelUnavailable(text, retry=_is_transient(code), retry_after=retry_after(error))
+            return ModelUnavailable(text, retry=_is_transient(code), retry_after=wanted_delay(error))
         if isinstance(error, openai.APIConnectionError):
             return ModelUnavailable(f"{where} cannot be reached: start the server, or correct TWIN_OPENAI_BASE_URL")
         if isinstance(error, transport_error()):
@@ -116,17 +115,10 @@ def _is_transient(status: int) -> bool:
     return status in (408, 409, 429) or status >= 500
 
 
-def retry_after(error: BaseException) -> float | None:
-    """Seconds; a date (RFC 9110, 10.2.3) is read too."""
+def wanted_delay(error: BaseException) -> float | None:
+    """Seconds that the server asks to wait; None when it says nothing of it."""
     response = getattr(error, "response", None)
-    value = response.headers.get("retry-after", "").strip() if response is not None else ""
-    if re.fullmatch(r"\d{1,6}(?:\.\d+)?", value):
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None
+    return retry_after(response.headers.get("retry-after")) if response is not None else None
 
 
 def unsupported_option(message: str, request: dict[str, Any]) -> str | None:
