@@ -43,7 +43,7 @@ class Site:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.latency = 0.0  # seconds before each answer
-        self.busy = self.busiest = 0  # requests being answered now, and at most
+        self.busy = self.busiest = 0  # requests that wait for their answer now, and at most
         self._routes: dict[tuple[str | None, str], Callable] = {}
         self._wires: dict[str, Callable[[socket.socket], object]] = {}
         self._lock = threading.Lock()
@@ -160,12 +160,10 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
                 body=self.rfile.read(length),
             )
             site._begin(request)
-            try:
-                if site.latency:
-                    time.sleep(site.latency)
-                self._answer(request)
-            finally:
-                site._end()
+            if site.latency:
+                time.sleep(site.latency)
+            site._end()  # before a byte of the answer is sent: whoever has it may ask again at once
+            self._answer(request)
 
         do_POST = do_HEAD = do_GET
 
