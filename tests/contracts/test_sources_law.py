@@ -167,10 +167,8 @@ def test_its_canonical_link_is_final_for_any_path(source, path):
         assert source.canonical(canonical_link(once)) == once
 
 
-@EVERY
+@pytest.mark.parametrize("source", SOURCES[:-1], ids=lambda source: source.name)  # the catch-all takes every page
 def test_no_look_alike_gets_it(source):
-    if source is SOURCES[-1]:
-        pytest.skip("the catch-all takes every page")
     for host in ("medium.com", "substack.com", "github.com", "linkedin.com"):
         for look_alike in (
             f"https://{host}.evil.example/a/b",

@@ -23,11 +23,15 @@ _PACKAGE = re.compile(r"pip install (?:-U |--upgrade |-q )*[`'\"]?([A-Za-z0-9._\
 
 
 def link_of(address: str, options: Mapping[str, JsonValue]) -> str:
-    """The loader and a digest of its arguments: the same line is the same link."""
+    """The loader and a digest of its arguments, in whatever order they stand: the same line is the same link."""
     name = address.removeprefix(f"{MODULE}.")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):
         raise SourceError(address, Reason.LOADER, f"name a class of {MODULE}", retry=False)
-    return f"langchain:{name}#{content_hash(repr(sorted(options.items())))[:12]}"
+    return f"langchain:{name}#{content_hash(repr(list(_by_key(dict(options)).items())))[:12]}"
+
+
+def _by_key(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {key: _by_key(value) if isinstance(value, dict) else value for key, value in sorted(options.items())}
 
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page]:

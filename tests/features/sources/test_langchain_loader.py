@@ -1,6 +1,6 @@
 """Any loader of langchain_community, by its name. Real loaders, real files."""
 
-import sys
+from importlib.util import find_spec
 
 import pytest
 from fetch_context import NOTHING
@@ -46,7 +46,9 @@ def test_documents_of_one_file_have_stable_links_of_their_own(tmp_path):
 
 
 def test_the_same_line_is_the_same_link_and_other_arguments_another():
-    assert link_of("TextLoader", {"arguments": {"a": 1}}) == link_of("TextLoader", {"arguments": {"a": 1}})
+    line = link_of("TextLoader", {"limit": 3, "arguments": {"a": 1, "b": {"c": 2, "d": 3}}})
+    assert line == link_of("TextLoader", {"arguments": {"b": {"d": 3, "c": 2}, "a": 1}, "limit": 3})
+    assert link_of("TextLoader", {"arguments": {"a": 1}}) == "langchain:TextLoader#b75de331ab6b"
     assert link_of("TextLoader", {"arguments": {"a": 1}}) != link_of("TextLoader", {"arguments": {"a": 2}})
     assert link_of("langchain_community.document_loaders.TextLoader", {}) == link_of("TextLoader", {})
 
@@ -69,7 +71,7 @@ def test_nothing_but_a_loader_can_be_named(name):
 def test_a_missing_package_is_named(tmp_path):
     """A loader whose package is really not installed here."""
     pytest.importorskip("langchain_community")
-    if "docx2txt" in sys.modules:
+    if find_spec("docx2txt"):
         pytest.skip("docx2txt is installed")
     (tmp_path / "a.docx").write_bytes(b"x")
     error = failed("Docx2txtLoader", file_path=str(tmp_path / "a.docx"))
