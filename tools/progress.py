@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from llm_engineering.domain.runs import Report, RunRecord
@@ -42,7 +42,7 @@ def live(console: "Console") -> Generator[None]:
 
         listeners.append(show)
         try:
-            with errors_above_progress() if console.is_terminal else _nothing():
+            with errors_above_progress() if console.is_terminal else nullcontext():
                 yield
         finally:
             listeners.remove(show)
@@ -61,11 +61,6 @@ def errors_above_progress() -> Generator[None]:
     finally:
         logger.remove()
         logger.add(sys.__stderr__ or sys.stderr)
-
-
-@contextmanager
-def _nothing() -> Generator[None]:
-    yield
 
 
 def show_record(console: "Console", record: RunRecord) -> None:

@@ -5,7 +5,7 @@ model in its room, and a function that says for `--dry-run` what would happen. T
 docs and into CODEOWNERS. See docs/add-a-pipeline.md.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,9 +17,8 @@ from llm_engineering.domain.runs import RunRecord
 from llm_engineering.features.config import EndToEndConfig, EtlConfig, FeatureConfig
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 from llm_engineering.operate import plans
+from llm_engineering.operate.plans import Switches
 from llm_engineering.operate.reports import page, retrieval_page
-
-Switches = Mapping[str, bool]
 
 
 class Store(StrEnum):
@@ -132,9 +131,9 @@ PIPELINES = (
 )
 
 
-def pipeline_named(name: str, pipelines: tuple[Pipeline, ...] = PIPELINES) -> Pipeline:
+def pipeline_named(name: str) -> Pipeline:
     """Raises LookupError."""
-    for pipeline in pipelines:
+    for pipeline in PIPELINES:
         if pipeline.name == name:
             return pipeline
-    raise LookupError(f"no pipeline is called {name}: {', '.join(one.name for one in pipelines)}")
+    raise LookupError(f"no pipeline is called {name}: {', '.join(one.name for one in PIPELINES)}")

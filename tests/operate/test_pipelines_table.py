@@ -168,7 +168,8 @@ def with_toy(tmp_path, notes):
         (root / path).write_text(text)
     table = root / "llm_engineering/operate/pipelines.py"
     text = table.read_text().replace("PIPELINES = (\n", f"PIPELINES = (\n{ROW}", 1)
-    table.write_text(text.replace("\nSwitches = ", "\nfrom llm_engineering.features import words\n\nSwitches = ", 1))
+    rooms = "from llm_engineering.features import words\nfrom llm_engineering.operate import plans\n"
+    table.write_text(text.replace("from llm_engineering.operate import plans\n", rooms, 1))
 
     def typed(*words: str) -> subprocess.CompletedProcess:
         env = os.environ | {"PYTHONPATH": str(root), "TWIN_EMBEDDER": "hashing:64", "COLUMNS": "120"}
