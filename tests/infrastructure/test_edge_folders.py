@@ -318,6 +318,26 @@ say(asked, len(versions))
     assert versions >= 1
 
 
+def test_readers_write_nothing_into_what_is_published(store, root):
+    """Else a writer copies half of it, or removes a folder in which something appears."""
+    fill(store, [embedded(0), embedded(4)])
+
+    def state() -> dict[Path, tuple[int, int, bytes]]:
+        places = [path for path in root.rglob("*") if path.name not in (".lock", "CURRENT")]
+        stats = [(path, path.stat()) for path in places]
+        return {
+            path: (stat.st_ino, stat.st_mtime_ns if path.is_dir() else 0, b"" if path.is_dir() else path.read_bytes())
+            for path, stat in stats
+        }
+
+    before = state()
+    for _ in range(2):
+        reader = store.reader(SPEC)
+        assert reader.search(vector=VECTORS[0], text=name(0), limit=1)[0].chunk == passage(0)
+        reader.close()
+    assert state() == before
+
+
 def test_vectors_come_back_from_erasing_as_they_were(store):
     fill(store, [embedded(i) for i in range(12)])
     store.erase(passage(4).author_id)

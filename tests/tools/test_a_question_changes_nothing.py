@@ -44,7 +44,6 @@ def platform(monkeypatch, tmp_path):
         fill(
             it.vectors, [EmbeddedChunk(passage(0, text=BREAD), vectors[0])], spec=IndexSpec(embedding=it.embedder.spec)
         )
-        opened(it)
         folder = make_tiny_model(tmp_path / "tiny", template=CHAT, context=4096)
         it.registry.register(NAME, folder, facts={"loss": 0.5})
         it.registry.register(NAME, folder, facts={"loss": 0.4})
@@ -53,8 +52,7 @@ def platform(monkeypatch, tmp_path):
         yield it
 
 
-def opened(platform) -> list[Chunk]:
-    """What the index holds. When a version is first opened, the engine folds the journals of its making."""
+def indexed(platform) -> list[Chunk]:
     reader = platform.vectors.reader()
     try:
         return list(reader.sample())
@@ -97,8 +95,8 @@ def everything(platform) -> Stored:
     assert isinstance(config, SqlZenStoreConfiguration)
     return Stored(
         warehouse=rows(home / "warehouse.db"),
-        passages=opened(platform),
         vectors=files(home / "vectors"),
+        passages=indexed(platform),
         versions=versions,
         weights=[files(one.folder) for one in versions],
         registry=rows(Path(str(config.database))),

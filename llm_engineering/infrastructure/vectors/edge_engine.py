@@ -52,8 +52,9 @@ def engine_errors(folder: Path, *, opening: bool = False) -> Generator[None]:
 class EdgeEngine:
     """Points in one folder. `create` and `load` take the engine's lock on it; `view` shares it with everybody."""
 
-    def __init__(self, folder: Path, shard: "e.EdgeShard") -> None:
-        self.folder, self._shard = folder, shard
+    def __init__(self, folder: Path, shard: "e.EdgeShard", segments: Path | None = None) -> None:
+        """`segments`: a view's link to those of the folder."""
+        self.folder, self._shard, self._segments = folder, shard, segments
 
     @classmethod
     def create(cls, folder: Path, size: int) -> "EdgeEngine":
@@ -80,7 +81,8 @@ class EdgeEngine:
         """To read what is published, beside any number of other readers. Raises StoreCorrupt.
 
         The engine's lock is on its write-ahead log, which a published folder no longer needs. So each reader has a
-        log of its own, in a temporary folder where `segments` is a link to the shared ones, which it never writes.
+        log of its own, in a temporary folder where `segments` is a link to the shared ones. The link goes before the
+        engine is closed, which would write their state anew while others copy or remove them.
         """
         import qdrant_edge as e
 
@@ -89,9 +91,10 @@ class EdgeEngine:
             if not (folder / "segments").is_dir():
                 raise StoreCorrupt(f"{folder} holds no segments; {points.REBUILD}")
             shutil.copyfile(folder / "edge_config.json", own / "edge_config.json")
-            (own / "segments").symlink_to((folder / "segments").resolve(), target_is_directory=True)
+            segments = own / "segments"
+            segments.symlink_to((folder / "segments").resolve(), target_is_directory=True)
             with engine_errors(folder, opening=True):
-                engine = cls(folder, e.EdgeShard.load(str(own)))
+                engine = cls(folder, e.EdgeShard.load(str(own)), segments)
         except BaseException as error:
             shutil.rmtree(own)
             if isinstance(error, FileNotFoundError):
@@ -101,6 +104,8 @@ class EdgeEngine:
         return engine
 
     def close(self) -> None:
+        if self._segments is not None:
+            self._segments.unlink(missing_ok=True)
         self._shard.close()
 
     def flush(self) -> None:

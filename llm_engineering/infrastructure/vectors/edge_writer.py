@@ -168,6 +168,7 @@ def publish(root: Path, version: str, engine: EdgeEngine, manifest: Manifest) ->
     engine.flush()
     chunks = engine.count()
     engine.close()
+    EdgeEngine.view(engine.folder).close()  # the first opening folds the journals: from here on nothing is written
     return index_versions.publish(root, version, manifest.model_copy(update={"chunks": chunks}))
 
 
