@@ -21,12 +21,13 @@ from llm_engineering.domain.ports import (
     Registry,
     Repositories,
     Reranker,
+    Sandbox,
     TokenEmbedder,
     Tracer,
     VectorStore,
     Warehouse,
 )
-from llm_engineering.features.config import EtlConfig, FetchConfig, GitConfig
+from llm_engineering.features.config import BudgetConfig, EtlConfig, FetchConfig, GitConfig
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.settings import Settings, load_settings
 
@@ -179,6 +180,21 @@ def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) 
     return GitRepositories(timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts)
 
 
+def build_sandbox(config: BudgetConfig) -> Sandbox:
+    from llm_engineering.infrastructure.sandbox import InProcess, ProcessSandbox
+
+    return ProcessSandbox(**config.model_dump()) if config.processes else InProcess()
+
+
+@contextmanager
+def open_sandbox(config: BudgetConfig) -> Generator[Sandbox]:
+    sandbox = build_sandbox(config)
+    try:
+        yield sandbox
+    finally:
+        sandbox.close()
+
+
 def _unknown_scheme(variable: str, url: str, known: str) -> ConfigError:
     scheme = url.partition("://")[0] if "://" in url else "(none)"  # never the rest: it may hold a password
     return ConfigError(f"{variable} has the scheme {scheme}: use {known}")
@@ -261,8 +277,8 @@ class Platform:
 
     @contextmanager
     def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:
-        """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
-        fetcher = build_fetcher(config.fetch)
+        """A fetcher, a browser that starts when first needed, git, and a sandbox; all closed on exit."""
+        fetcher, sandbox = build_fetcher(config.fetch), build_sandbox(config.budget)
         opened: list[Browser] = []
 
         def browser() -> Browser:
@@ -279,10 +295,12 @@ class Platform:
                 fetch=fetcher,
                 browser=browser,
                 repositories=build_repositories(config.git, allow_hosts=config.fetch.allow_hosts),
+                sandbox=sandbox,
                 credentials=self._credentials,
                 max_file_bytes=config.git.max_file_bytes,
             )
         finally:
+            sandbox.close()
             fetcher.close()
             for one in opened:
                 one.close()

@@ -6,16 +6,18 @@ from pathlib import Path
 
 from llm_engineering.domain.chunks import IndexSpec, Where
 from llm_engineering.domain.documents import Author, Document, Kind
-from llm_engineering.domain.ports import Embedder, IndexInfo, Warehouse
+from llm_engineering.domain.ports import Embedder, IndexInfo, Sandbox, Warehouse
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.features.sources import SOURCES, Source
 from llm_engineering.infrastructure.embedders import HashingEmbedder
+from llm_engineering.infrastructure.sandbox import InProcess
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 
 DEFAULTS = FeatureConfig()
+IN_PROCESS = InProcess()
 
 
 def document(
@@ -47,8 +49,8 @@ def document(
 class FeatureBuild:
     """`close` it in the end."""
 
-    def __init__(self, folder: Path, embedder: Embedder | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, embedder: Embedder | None = None, sandbox: Sandbox = IN_PROCESS) -> None:
+        self.folder, self.sandbox = folder, sandbox
         self.vectors = EdgeVectorStore(folder / "vectors")
         self.embedder: Embedder = HashingEmbedder(32) if embedder is None else embedder
         self.open(folder)
@@ -78,6 +80,7 @@ class FeatureBuild:
             ledger=self.ledger,
             embedder=self.embedder,
             vectors=self.vectors,
+            sandbox=self.sandbox,
             config=config,
             rebuild=rebuild,
             on_progress=on_progress,

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     LOADER = "loader"
     BAD_LINK = "bad_link"
     UNREADABLE = "unreadable"  # a stored body is damaged, encrypted or not what its media type says
+    OVER_BUDGET = "over_budget"  # took more time or memory than one document or page may
     NO_SOURCE = "no_source"  # the source of a stored document is no more
     INTERNAL_ERROR = "internal_error"  # an exception that nobody foresaw: a fault of ours or of a library
 

@@ -1,11 +1,12 @@
 """The roles the rooms rely on. `bootstrap` decides who plays them; `tests/contracts` holds one law per role."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, TypeVarTuple
 
 from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
@@ -382,12 +383,29 @@ class Repositories(Protocol):
         """A shallow copy in a temporary folder, removed on exit. Raises SourceError(GIT | TOO_LARGE | TIMEOUT)."""
 
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Sandbox(Protocol):
+    """Calls functions on what a stranger wrote, each within a budget of time and memory: it stops nothing else."""
+
+    def submit(self, function: Callable[[*Ts], T], *arguments: *Ts, size: int = 0) -> Future[T]:
+        """The result, later; whatever the function raises is raised by the future, and OverBudget when it took too
+        much. `function` is a plain function of a module, and may run elsewhere at the same time as others; `size`, in
+        characters or bytes, is what it works on."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class FetchContext:
-    """What a source may reach for. `browser` is called only when needed, and may say there is none (SourceError)."""
+    """What a source may reach for. `browser` is called only when needed, and may say there is none (SourceError);
+    what a stranger wrote is parsed in the `sandbox`."""
 
     fetch: Fetcher
     browser: Callable[[], Browser]
     repositories: Repositories
+    sandbox: Sandbox
     credentials: Callable[[str], tuple[str, str] | None] = lambda service: None
     max_file_bytes: int | None = None  # of one file of a repository; None: no limit

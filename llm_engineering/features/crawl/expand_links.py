@@ -7,7 +7,7 @@ from typing import NamedTuple
 from loguru import logger
 from pydantic import JsonValue
 
-from llm_engineering.domain.errors import ConfigError, SourceError, raised_at
+from llm_engineering.domain.errors import ConfigError, OverBudget, SourceError, raised_at
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.links import canonical_link
@@ -176,6 +176,8 @@ def as_source_error(link: str, error: Exception) -> SourceError:
     """What nobody foresaw is the link's own failure, too: the rest of the run goes on. The log has the traceback."""
     if isinstance(error, SourceError):
         return error
+    if isinstance(error, OverBudget):
+        return SourceError(link, Reason.OVER_BUDGET, storable(str(error)), retry=False)
     detail = storable(" ".join(f"{type(error).__name__} at {raised_at(error)}: {error}".split())[:LONGEST_DETAIL])
     logger.opt(exception=error).error("{} is not read: {}", link, detail)
     return SourceError(link, Reason.INTERNAL_ERROR, detail, retry=False)

@@ -8,11 +8,11 @@ from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired, TooFewIndexed
 from llm_engineering.domain.ledger import DocumentFailure, Reason
-from llm_engineering.domain.ports import Change, Embedder, IndexWriter, Ledger, VectorStore, Warehouse
+from llm_engineering.domain.ports import Change, Embedder, IndexWriter, Ledger, Sandbox, VectorStore, Warehouse
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.chunking import token_limit
-from llm_engineering.features.indexing.failures import OpenFailures, code_version, failure_by
+from llm_engineering.features.indexing.failures import Failed, OpenFailures, code_version, logged_failure
 from llm_engineering.features.indexing.prepare import Preparation, Prepared
 from llm_engineering.features.indexing.report_builder import ReportBuilder
 from llm_engineering.features.indexing.success_rate import too_few_indexed
@@ -31,6 +31,7 @@ def build_features(
     ledger: Ledger,
     embedder: Embedder,
     vectors: VectorStore,
+    sandbox: Sandbox,
     config: FeatureConfig,
     rebuild: bool = False,
     on_progress: OnProgress | None = None,
@@ -43,9 +44,10 @@ def build_features(
     Memory is bounded by `config.buffer_chunks` and the largest document. What was stored for a buffer stays stored
     when the run ends early, by `stop`, a crash or whatever `on_progress` raises; the next run goes on from there.
 
-    Whatever is raised while one document is read, cleaned or cut (MemoryError aside) is its own outcome: it loses its
-    chunks, the ledger keeps why, and it is tried again when it changed, with `rebuild`, or when `code` is not what
-    failed then (None: `code_version()`). So is a document of which nothing is left after cleaning.
+    Documents are cleaned and cut in the `sandbox`. Whatever is raised while one is read, cleaned or cut, or what it
+    takes over its budget, is its own outcome: it loses its chunks, the ledger keeps why, and it is tried again when it
+    changed, with `rebuild`, or when `code` is not what failed then (None: `code_version()`). So is a document of which
+    nothing is left after cleaning.
 
     Raises TooFewIndexed, after publishing the rest, when a smaller share of the warehouse's documents than
     `config.min_success_rate` is indexed, or when this run could index none of those that are new or changed.
@@ -64,6 +66,7 @@ def build_features(
             config=config,
             prepare=Preparation(
                 sources=sources,
+                sandbox=sandbox,
                 max_tokens=limit,
                 window_size=config.chunking.window,
                 count_tokens=embedder.count_tokens,
@@ -148,7 +151,7 @@ class _IndexBuild:
         wanted: dict[int, Document] = {}
         for i, (document_id, document, _, error) in enumerate(batch):
             if error is not None:
-                outcomes[i] = failure_by(error, "read", document_id, None, self.failures.code_version)
+                outcomes[i] = logged_failure(Failed.by(error, "read"), document_id, None, self.failures.code_version)
             elif document is None:
                 outcomes[i] = []
             elif document.content_hash == stored.get(document_id):

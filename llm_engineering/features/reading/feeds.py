@@ -2,18 +2,21 @@
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import Fetched, Fetcher
+from llm_engineering.domain.ports import Fetched, Fetcher, Sandbox
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from lxml.html import HtmlElement
+
+A = TypeVar("A", str, bytes)
+T = TypeVar("T")
 
 MAX_LINKS = 5_000  # from one address
 MAX_SITEMAPS = 100  # read for one address
@@ -34,16 +37,16 @@ _NOT_ARTICLES = re.compile(
 )
 
 
-def links_at(address: str, fetch: Fetcher) -> Iterator[str]:
+def links_at(address: str, fetch: Fetcher, sandbox: Sandbox) -> Iterator[str]:
     """The links behind an address, whatever stands there: an RSS or Atom feed, a sitemap (index), or a page.
 
     A page that names its feed gives the feed's links, any other page the articles it links to on its own host. At
     most MAX_LINKS. Raises SourceError(BAD_FEED) with the place of the fault when the feed or sitemap is broken, and
-    SourceError(EMPTY) when no link is found.
+    SourceError(EMPTY) when no link is found; and OverBudget.
     """
     fetched = fetch.get(address, accept=ACCEPT)
     count = 0
-    for link in _links(fetched, fetch):
+    for link in _links(fetched, fetch, sandbox):
         yield link
         count += 1
         if count >= MAX_LINKS:
@@ -52,18 +55,22 @@ def links_at(address: str, fetch: Fetcher) -> Iterator[str]:
         raise SourceError(address, Reason.EMPTY, "no links found: neither a feed nor a list of articles", retry=False)
 
 
-def _links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
+def _links(fetched: Fetched, fetch: Fetcher, sandbox: Sandbox) -> Iterator[str]:
     data = unpacked(fetched)
     root = _xml_root_name(data)
     if root in _FEED_ROOTS:
-        yield from feed_links(data, fetched.url)
+        yield from _parsed(sandbox, feed_links, data, fetched.url)
     elif root in ("urlset", "sitemapindex"):
-        yield from sitemap_links(data, fetched.url, fetch)
+        yield from sitemap_links(data, fetched.url, fetch, sandbox)
     elif _is_xml(fetched):
-        _checked_xml(data, fetched.url)
+        _parsed(sandbox, _sitemap, data, fetched.url)  # says where it is broken
         raise _feed_error(fetched.url, f"XML, but neither a feed nor a sitemap: its root is <{root or '?'}>")
     else:
-        yield from page_links(fetched, fetch)
+        yield from page_links(fetched, fetch, sandbox)
+
+
+def _parsed(sandbox: Sandbox, parse: Callable[[A, str], T], content: A, url: str) -> T:
+    return sandbox.submit(parse, content, url, size=len(content)).result()
 
 
 def unpacked(fetched: Fetched) -> bytes:
@@ -89,22 +96,17 @@ def feed_entries(data: bytes, url: str) -> list[dict[str, Any]]:
     return feedparser.parse(data, response_headers={"content-location": url}, sanitize_html=False).entries
 
 
-def feed_links(data: bytes, url: str) -> Iterator[str]:
-    yield from _unique(urljoin(url, entry["link"]) for entry in feed_entries(data, url) if entry.get("link"))
+def feed_links(data: bytes, url: str) -> list[str]:
+    return _unique(urljoin(url, entry["link"]) for entry in feed_entries(data, url) if entry.get("link"))
 
 
-def sitemap_links(data: bytes, url: str, fetch: Fetcher) -> Iterator[str]:
+def sitemap_links(data: bytes, url: str, fetch: Fetcher, sandbox: Sandbox) -> Iterator[str]:
     """Of a sitemap, or of all sitemaps an index names, level by level. Only the sitemap's own site is followed."""
     waiting, read, seen = [(data, url, 1)], 1, {url}
     while waiting:
         data, at, depth = waiting.pop(0)
-        root = _checked_xml(data, at)
-        places = [
-            (e.text or "").strip()
-            for e in root.iter()
-            if isinstance(e.tag, str) and _local_name(e) == "loc" and _names_page(e)
-        ]
-        if _local_name(root) == "urlset":
+        root, places = _parsed(sandbox, _sitemap, data, at)
+        if root == "urlset":
             yield from _unique(place for place in places if place.startswith("http"))
             continue
         for place in places:
@@ -115,13 +117,33 @@ def sitemap_links(data: bytes, url: str, fetch: Fetcher) -> Iterator[str]:
                 read += 1
 
 
-def page_links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
+def _sitemap(data: bytes, url: str) -> tuple[str, list[str]]:
+    """The name of its root, and the places it lists. Raises SourceError(BAD_FEED)."""
+    root = _checked_xml(data, url)
+    places = [
+        (e.text or "").strip()
+        for e in root.iter()
+        if isinstance(e.tag, str) and _local_name(e) == "loc" and _names_page(e)
+    ]
+    return _local_name(root), places
+
+
+def page_links(fetched: Fetched, fetch: Fetcher, sandbox: Sandbox) -> Iterator[str]:
     """Of the feed the page names, or else of the page itself."""
+    feed, listed = _parsed(sandbox, _feed_and_articles, fetched.text, fetched.url)
+    if feed:
+        answer = fetch.get(urljoin(fetched.url, feed), accept=ACCEPT)
+        yield from _unique([*_parsed(sandbox, feed_links, unpacked(answer), answer.url), *listed])
+    else:
+        yield from listed
+
+
+def _feed_and_articles(html: str, url: str) -> tuple[str | None, list[str]]:
     from llm_engineering.features.cleaning.page import parse
 
-    root = parse(fetched.text)
+    root = parse(html)
     if root is None:
-        return
+        return None, []
     feed = next(
         (
             link.get("href")
@@ -133,12 +155,7 @@ def page_links(fetched: Fetched, fetch: Fetcher) -> Iterator[str]:
         ),
         None,
     )
-    listed = list(_unique(_article_links(root, fetched.url)))
-    if feed:
-        answer = fetch.get(urljoin(fetched.url, feed), accept=ACCEPT)
-        yield from _unique([*feed_links(unpacked(answer), answer.url), *listed])
-    else:
-        yield from listed
+    return feed, _unique(_article_links(root, url))
 
 
 def _article_links(root: "HtmlElement", url: str) -> Iterator[str]:
@@ -211,5 +228,5 @@ def _same_site(link: str, url: str) -> bool:
     return one == other or one.endswith("." + other) or other.endswith("." + one)
 
 
-def _unique(links: Iterable[str]) -> Iterator[str]:
-    yield from dict.fromkeys(links)
+def _unique(links: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(links))
