@@ -48,6 +48,7 @@ ADVICE = {
     Reason.LOADER: "see the message; the loader's own documentation says what it needs",
     Reason.BAD_LINK: "correct this line of the config",
     Reason.UNREADABLE: "open it; replace it by a copy that is whole and without a password, or remove it",
+    Reason.OVER_BUDGET: "too large, or made to stop a parser; if you trust it, raise the budget in the config",
     Reason.NO_SOURCE: "a source was removed or renamed: bring it back, or crawl the link again",
     Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of the run has the traceback",
 }

@@ -17,6 +17,7 @@ from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.sources import Source, source_for, source_named
 
 LONGEST_DETAIL = 500  # characters
+LONGEST_LINK = 2_000  # characters of an address that is no link
 LIMIT = "limit"  # the one option every source with `discover` has: read no more links than this
 
 
@@ -188,8 +189,8 @@ def _task_of_link(address: str, sources: Sequence[Source]) -> Task | UnreadableL
         link = canonical_link(address)
         source = source_for(link, sources)
         return Task(source.canonical(link), address.strip(), source)
-    except SourceError as error:
-        return UnreadableLink(error.link, "", error)
+    except Exception as error:
+        return _unreadable(address, "", error)
 
 
 def _task_of_source(
@@ -199,5 +200,10 @@ def _task_of_source(
         if source.link_of:
             return Task(source.link_of(address, options), address, source, options)
         return Task(source.canonical(canonical_link(address)), address.strip(), source, options, found_in)
-    except SourceError as error:
-        return UnreadableLink(error.link, source.name, error)
+    except Exception as error:
+        return _unreadable(address, source.name, error)
+
+
+def _unreadable(address: str, source: str, error: Exception) -> UnreadableLink:
+    told = as_source_error(storable(address.strip())[:LONGEST_LINK], error)
+    return UnreadableLink(told.link, source, told)

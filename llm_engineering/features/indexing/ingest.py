@@ -7,6 +7,7 @@ from itertools import chain
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired, TooFewIndexed
+from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import DocumentFailure, Reason
 from llm_engineering.domain.ports import Change, Embedder, IndexWriter, Ledger, Sandbox, VectorStore, Warehouse
 from llm_engineering.domain.runs import FeatureReport
@@ -46,8 +47,8 @@ def build_features(
 
     Documents are cleaned and cut in the `sandbox`. Whatever is raised while one is read, cleaned or cut, or what it
     takes over its budget, is its own outcome: it loses its chunks, the ledger keeps why, and it is tried again when it
-    changed, with `rebuild`, or when `code` is not what failed then (None: `code_version()`). So is a document of which
-    nothing is left after cleaning.
+    changed, with `rebuild`, or when `code` is not what failed then (None: `code_version()`, and the budget). So is a
+    document of which nothing is left after cleaning.
 
     Raises TooFewIndexed, after publishing the rest, when a smaller share of the warehouse's documents than
     `config.min_success_rate` is indexed, or when this run could index none of those that are new or changed.
@@ -57,7 +58,7 @@ def build_features(
     spec = IndexSpec(embedding=embedder.spec, chunking=config.chunking)
     limit = token_limit(config.chunking, embedder)
     report = ReportBuilder(rebuilt=rebuild)
-    code = code or code_version()
+    code = code or content_hash(code_version(), config.budget.model_dump_json(exclude={"processes"}))
     with vectors.writer(spec, rebuild=rebuild) as writer:
         return _IndexBuild(
             warehouse=warehouse,
