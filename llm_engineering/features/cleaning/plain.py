@@ -9,7 +9,7 @@ from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.page import parse_date
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^|\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_FENCE_OR_HEADING = re.compile(r"^(?:(?P<fence>`{3,}|~{3,})|#[ \t])(?P<rest>[^\n]*)", re.MULTILINE)
 
 
 def clean_code(body: str) -> str:
@@ -33,8 +33,7 @@ def clean_markdown(body: str) -> Cleaned:
             text = text[found.end() :]
     title = matter.get("title")
     if not isinstance(title, (str, int, float)) or not str(title).strip():
-        heading = _HEADING.search(_outside_fences(text))
-        title = heading.group(1) if heading else ""
+        title = _first_heading(text)
     published = next(
         (d for key in ("date", "published", "published_at", "created") if (d := _date(matter.get(key)))), None
     )
@@ -60,6 +59,15 @@ def _date(value: object) -> datetime | None:
     return parse_date(value)
 
 
-def _outside_fences(text: str) -> str:
-    """Without fenced code, where a # is a comment."""
-    return re.sub(r"^(`{3,}|~{3,}).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL)
+def _first_heading(text: str) -> str:
+    """The first title of level one; in fenced code a # is a comment."""
+    fence = ""
+    for line in _FENCE_OR_HEADING.finditer(text):
+        if mark := line["fence"]:
+            if not fence:
+                fence = mark
+            elif mark.startswith(fence):
+                fence = ""
+        elif not fence and (title := line["rest"].rstrip(" \t").rstrip("#").strip()):
+            return title
+    return ""

@@ -22,7 +22,7 @@ _SPAN = re.compile(
     rf"\b(?:(?P<between>between|from)\s+(?P<a>{_DATE}){_NOT_A_QUANTITY}\s+(?:and|to|until|till|through)\s+(?P<b>{_DATE}){_NOT_A_QUANTITY}"
     rf"|(?P<word>since|after|before|until|till|through|prior\s+to|up\s+to|by\s+the\s+end\s+of|starting\s+in|as\s+of|in|on|during|from)"
     rf"\s+(?:the\s+(?:year|month)\s+(?:of\s+)?)?(?P<date>{_DATE}){_NOT_A_QUANTITY}"
-    rf"|(?:in|within|over|during|from)?\s*the\s+(?:last|past)\s+(?P<number>\d{{1,3}}|few|two|three|four|five|six|ten|twelve)?\s*(?P<unit>day|week|month|year)s?"
+    rf"|(?:in|within|over|during|from)?\s*the\s+(?:last|past)\s+(?:(?P<number>\d{{1,3}}|few|two|three|four|five|six|ten|twelve)\s*)?(?P<unit>day|week|month|year)s?"
     rf"|(?P<alone>last\s+(?:year|month|week)|this\s+(?:year|month|week)|yesterday|today|past\s+(?:year|month|week)))\b",
     re.IGNORECASE,
 )
