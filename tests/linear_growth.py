@@ -10,7 +10,8 @@ MAX_GROWTH = 2.5  # of the time, per doubling of the input; a square grows fourf
 IN_A_ROW = 3  # doublings that must grow so: one alone may be a cache that overflowed
 LONG = 0.25  # seconds: a call that takes longer is not doubled any more
 SHORT = 0.001  # seconds: what is shorter cannot be measured well enough to be blamed
-FIRST_SIZES = (8, 12, 16, 20, 24, 32, 64, 128, 256)  # repeats: what takes exponential time must be found here
+FEW = (8, 12, 16, 20, 24, 32, 64, 128)  # repeats: what takes exponential time must be found here
+LONG_FOR_FEW = 0.02  # seconds
 
 
 class Hostile(NamedTuple):
@@ -58,50 +59,67 @@ def superlinear(
 ) -> Superlinear | None:
     """The first input on which the call's time grows faster than linearly, seen twice; None when there is none.
 
-    Each input is screened with small sizes first. What takes more than four times as long for four times as much is
+    Each input is screened with small sizes first. What takes more than six times as long for four times as much is
     doubled until it takes long: only growth over MAX_GROWTH in the last IN_A_ROW doublings counts.
     """
     for hostile in hostiles:
-        if (start := _suspicious_from(call, hostile, convert, screen)) and (
-            _grows(call, hostile, convert, start, max_size) and (seen := _grows(call, hostile, convert, start, max_size))
-        ):
+        seconds = _Seconds(call, hostile, convert)
+        if _explodes(seconds):
+            seen = _explodes(seconds)
+        elif _is_suspicious(seconds, screen) and _grows(seconds, max_size):
+            seen = _grows(seconds, max_size)
+        else:
+            continue
+        if seen:
             return Superlinear(hostile, seen)
     return None
 
 
-def _suspicious_from(
-    call: Callable[[Any], object], hostile: Hostile, convert: Callable[[str], Any], screen: int
-) -> int:
-    """The size from which to double; 0 for what is surely linear."""
-    for count in FIRST_SIZES:
-        size = count * len(hostile.pump)
-        if seconds_of(call, convert(hostile.of(size)), repeats=1) > 0.02:  # so long for so little
-            return max(1, size // 4)
-    small = seconds_of(call, convert(hostile.of(screen // 4)), repeats=1)
-    large = seconds_of(call, convert(hostile.of(screen)), repeats=1)
-    # a square of 4096 is 8 million steps, of at least half a nanosecond
-    return screen // 4 if large > 0.001 and large > 6 * small else 0
+class _Seconds:
+    """What one kind of input of a size takes."""
+
+    def __init__(self, call: Callable[[Any], object], hostile: Hostile, convert: Callable[[str], Any]) -> None:
+        self._call, self.hostile, self._convert = call, hostile, convert
+
+    def __call__(self, size: int, *, repeats: int = 1) -> float:
+        return seconds_of(self._call, self._convert(self.hostile.of(size)), repeats=repeats)
 
 
-def _grows(
-    call: Callable[[Any], object], hostile: Hostile, convert: Callable[[str], Any], start: int, max_size: int
-) -> dict[int, float]:
+def _explodes(seconds: _Seconds) -> dict[int, float]:
+    """Seconds by size, when a few repeats take long already, and a few more of them many times as long."""
+    seen: dict[int, float] = {}
+    for before, count in pairwise((0, *FEW)):
+        size = count * len(seconds.hostile.pump)
+        seen[size] = seconds(size)
+        if before and seen[size] > LONG_FOR_FEW:
+            least = seen[before * len(seconds.hostile.pump)] * (count / before) ** 2
+            return seen if seen[size] > least else {}
+    return {}
+
+
+def _is_suspicious(seconds: _Seconds, screen: int) -> bool:
+    """A square of 4096 is 8 million steps, of at least half a nanosecond."""
+    large = seconds(screen)
+    return large > SHORT and large > 6 * seconds(screen // 4)
+
+
+def _grows(seconds: _Seconds, max_size: int) -> dict[int, float]:
     """Seconds by size, when the last doublings grew too much; else empty."""
     seen: dict[int, float] = {}
-    size = start
+    size = 8 * len(seconds.hostile.pump)
     while size <= max_size:
-        seen[size] = seconds_of(call, convert(hostile.of(size)))
+        seen[size] = seconds(size, repeats=3)
         if seen[size] > LONG:
             break
         size *= 2
     last = list(seen.values())[-IN_A_ROW - 1 :]
     growths = [after / max(before, 1e-9) for before, after in pairwise(last)]
-    too_fast = len(growths) == IN_A_ROW and min(growths) > MAX_GROWTH and last[-1] > SHORT
-    exploded = len(seen) > 1 and len(growths) < IN_A_ROW and min(growths) > MAX_GROWTH**2  # too fast to see it thrice
-    return seen if too_fast or exploded else {}
+    return seen if len(growths) == IN_A_ROW and min(growths) > MAX_GROWTH and last[-1] > SHORT else {}
 
 
-def hostile_inputs(pumps: Iterable[str], befores: Iterable[str] = ("",), afters: Iterable[str] = ("", "\0")) -> Iterator[Hostile]:
+def hostile_inputs(
+    pumps: Iterable[str], befores: Iterable[str] = ("",), afters: Iterable[str] = ("", "\0")
+) -> Iterator[Hostile]:
     """Every combination, each once."""
     befores, afters = list(befores), list(afters)
     for pump in dict.fromkeys(pumps):
@@ -111,8 +129,93 @@ def hostile_inputs(pumps: Iterable[str], befores: Iterable[str] = ("",), afters:
 
 
 COMMON_PUMPS = (
-    *(" ", "\n", "\t", "\r", "\r\n", "<", ">", "[", "]", "(", "{", "}", "`", "~", "#", "*", "_", "-", "=", "/", "\\", "|"),
-    *("0", "a", "A", "é", "漢", '"', "'", "“", ".", ",", ":", ";", "?", "!", "&", "%", "@", "$", "+", "\u200d", "\U000e0061"),
-    *("\n ", "a ", ": ", "a.", "a-", "a'", "1.", "1 ", "- ", "# ", "> ", "\n\n", "\n-", "\n#", "![", "](", "[](", "<a ", "</", "<!--"),
-    *("```\n", "~~~\n", "**", "__", "http://", "://", "&#", "0:", "a\n", "\n\t", "[1", "[1] ", '"a', "'a ", "--", "<|", "|>", "a_"),
+    *(
+        " ",
+        "\n",
+        "\t",
+        "\r",
+        "\r\n",
+        "<",
+        ">",
+        "[",
+        "]",
+        "(",
+        "{",
+        "}",
+        "`",
+        "~",
+        "#",
+        "*",
+        "_",
+        "-",
+        "=",
+        "/",
+        "\\",
+        "|",
+    ),
+    *(
+        "0",
+        "a",
+        "A",
+        "é",
+        "漢",
+        '"',
+        "'",
+        "“",
+        ".",
+        ",",
+        ":",
+        ";",
+        "?",
+        "!",
+        "&",
+        "%",
+        "@",
+        "$",
+        "+",
+        "\u200d",
+        "\U000e0061",
+    ),
+    *(
+        "\n ",
+        "a ",
+        ": ",
+        "a.",
+        "a-",
+        "a'",
+        "1.",
+        "1 ",
+        "- ",
+        "# ",
+        "> ",
+        "\n\n",
+        "\n-",
+        "\n#",
+        "![",
+        "](",
+        "[](",
+        "<a ",
+        "</",
+        "<!--",
+    ),
+    *(
+        "```\n",
+        "~~~\n",
+        "**",
+        "__",
+        "http://",
+        "://",
+        "&#",
+        "0:",
+        "a\n",
+        "\n\t",
+        "[1",
+        "[1] ",
+        '"a',
+        "'a ",
+        "--",
+        "<|",
+        "|>",
+        "a_",
+    ),
 )

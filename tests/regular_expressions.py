@@ -122,7 +122,9 @@ def _written_in_functions(module: ModuleType) -> Iterator[FoundPattern | UnreadP
         for call in ast.walk(function):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
                 continue
-            if not (isinstance(call.func.value, ast.Name) and call.func.value.id == "re" and call.func.attr in FUNCTIONS):
+            if not (
+                isinstance(call.func.value, ast.Name) and call.func.value.id == "re" and call.func.attr in FUNCTIONS
+            ):
                 continue
             try:
                 text = _evaluated(_pattern_of(call), module, function)

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from llm_engineering.domain.passage_fence import without_fences
 from llm_engineering.domain.prompts import QUOTED_END, QUOTED_START
 
 # --- tokens that chat templates are made of -----------------------------------------------------------------
@@ -165,7 +166,9 @@ def _escape_control_tokens(text: str, found: list[str]) -> str:
         if changed != text:
             found.append(name)
             text = changed
-    return text
+    if (unfenced := without_fences(text)) != text:
+        found.append("fake end of a passage")
+    return unfenced
 
 
 def _image_without_url(match: re.Match[str], found: list[str]) -> str:

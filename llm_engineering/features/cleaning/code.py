@@ -133,7 +133,7 @@ def language_of(element: HtmlElement) -> str:
     above = [a for a, _ in zip(element.iterancestors("div", "figure", "td", "table", "pre"), range(3), strict=False)]
     for node in (*inner, *above):
         for name in (node.get("data-lang"), node.get("data-language"), node.get("data-code-language")):
-            if name and _is_language(name):
+            if name and is_language(name):
                 return name.lower()
         if found := _language_in(node.get("class") or ""):
             return found
@@ -144,10 +144,11 @@ def _language_in(names: str) -> str:
     for pattern in (_LANGUAGE, _AFTER):
         for name in pattern.findall(names):
             name = name.removeprefix("source-").rstrip(";")
-            if _is_language(name):
+            if is_language(name):
                 return name.lower()
     return ""
 
 
-def _is_language(name: str) -> bool:
+def is_language(name: str) -> bool:
+    """Whether a code block may be called so: "no-highlight" and the like are none."""
     return bool(re.fullmatch(r"[\w+#.-]{1,24}", name)) and name.lower() not in _NOT_LANGUAGES

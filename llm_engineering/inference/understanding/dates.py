@@ -91,7 +91,7 @@ def _span(words: str, today: date) -> tuple[date, date]:
         first = 3 * int(quarter[1]) - 2
         return date(int(quarter[2]), first, 1), _month(int(quarter[2]), first + 2)[1]
     years = re.findall(r"\b\d{4}\b", words)
-    name = re.search(r"[a-z]{3,}", re.sub(r"\d+(?:st|nd|rd|th)|\bof\b", "", words))
+    name = re.search(r"[a-z]{3,}", re.sub(r"(?<!\d)\d+(?:st|nd|rd|th)|\bof\b", "", words))
     if not name:
         return date(int(years[0]), 1, 1), date(int(years[0]) + 1, 1, 1)
     month = next(number for number, month in enumerate(_MONTHS, start=1) if month.startswith(name.group()[:3]))

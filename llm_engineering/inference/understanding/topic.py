@@ -22,7 +22,7 @@ _REPLY_VERB = (
     r"(?:(?:tell|show|teach|give)\s+(?:me|us)|to\s+(?:know|learn|understand|hear)|explain|describe|summari[sz]e)"
 )
 _REQUEST = re.compile(
-    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_REQUEST_VERB}\s+(?:please\s+)?(?:{_REPLY_VERB}\b)?|{_REPLY_VERB}\b)"
+    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_REQUEST_VERB}\s+(?:please\s+)?)?{_REPLY_VERB}\b"
     r"(?:\s+(?:more|something|everything|anything|a\s+bit))?(?:\s+(?:about|on|whether|if)\b)?\s+(?=\w)",
     re.IGNORECASE,
 )
