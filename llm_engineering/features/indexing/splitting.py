@@ -100,7 +100,7 @@ def _cut(text: str, size: int, *, markdown: bool) -> Iterator[str]:
 def _without_long_lines(text: str) -> Iterator[str]:
     """The text itself when its lines are of usual length; otherwise its long lines are parts of their own."""
     start = 0
-    for line in re.finditer(rf"[^\n]{{{_LONG_LINE},}}\n?", text):
+    for line in re.finditer(rf"(?<![^\n])[^\n]{{{_LONG_LINE},}}\n?", text):
         if line.start() > start:
             yield text[start : line.start()]
         yield from _parts_of_line(line.group())

@@ -29,7 +29,7 @@ SUBMIT = "button[type=submit]"
 READABLE = ("/posts/", "/pulse/", "/feed/update/")
 WALLS = ("/authwall", "/login", "/uas/login", "/checkpoint/", "/signup", "/404")
 _LINKEDIN = re.compile(r"https://(?:[a-z]{2,3}\.)?linkedin\.com/")  # not engineering.linkedin.com, which is a blog
-_PASSWORD = re.compile(r"<input[^>]+type=[\"']?password", re.IGNORECASE)
+_PASSWORD = re.compile(r"<input[^<>]+type=[\"']?password", re.IGNORECASE)
 _WALL = re.compile(r"class=[\"'][^\"']*\b(authwall|join-form|login__form)\b|id=[\"']authwall", re.IGNORECASE)
 POST_CLASSES = (  # classes of what LinkedIn shows around the words of a post or an article
     "article-main", "attributed-text-segment-list", "core-section-container", "feed-shared-update",
