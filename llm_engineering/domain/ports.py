@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
-from llm_engineering.domain.documents import Document
+from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.models import ModelVersion, Stage
@@ -69,17 +69,37 @@ class Change(NamedTuple):
     error: StoreCorrupt | None = None
 
 
+class ErasureMark(NamedTuple):
+    """How often an author (None: anybody) had been erased when it was taken."""
+
+    author_id: str | None
+    erasures: int
+
+
 class Warehouse(PersonalData, Protocol):
-    """Keeps what the crawlers found, one document per canonical link, and tells what changed since."""
+    """Keeps what the crawlers found, one document per canonical link, and tells what changed since.
 
-    def put(self, documents: Iterable[Document]) -> PutResult:
+    What is read is what was written: a body that does not fit its `content_hash` raises StoreCorrupt."""
+
+    @property
+    def ref(self) -> WarehouseRef:
+        """Which one this is. Its id stays for as long as it lives; another one's is never the same."""
+
+    def adopt(self, warehouse_id: str) -> None:
+        """Go on as the warehouse of which this is to be a copy. Does nothing once something was stored here."""
+
+    def put(self, documents: Iterable[Document], *, mark: ErasureMark | None = None) -> PutResult:
         """Upsert, all or nothing per call. A new revision is written only when `content_hash` differs;
-        an unchanged document costs no write and makes no change event."""
+        an unchanged document costs no write and makes no change event. Raises AuthorErased, and writes nothing, when
+        the author of `mark` was erased since it was taken."""
 
-    def get(self, document_id: str) -> Document | None: ...
+    def erasure_mark(self, author_id: str | None = None) -> ErasureMark: ...
+
+    def get(self, document_id: str) -> Document | None:
+        """Raises StoreCorrupt."""
 
     def documents(self, *, author_id: str | None = None, crawled_from: str | None = None) -> Iterator[Document]:
-        """Ordered by id; streams."""
+        """Ordered by id; streams. Raises StoreCorrupt."""
 
     def ids(self, *, author_id: str | None = None, crawled_from: str | None = None) -> Iterator[str]:
         """As `documents`, without their bodies."""
@@ -109,8 +129,8 @@ class Warehouse(PersonalData, Protocol):
 class Ledger(PersonalData, Protocol):
     """Keeps one record per link: its last outcome and why; and one per document that could not be indexed."""
 
-    def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Upsert by link."""
+    def record(self, entries: Iterable[LedgerEntry], *, mark: ErasureMark | None = None) -> None:
+        """Upsert by link. `mark` as in `Warehouse.put`; of the ledger's erasures, too."""
 
     def entry(self, link: str) -> LedgerEntry | None: ...
 
@@ -142,6 +162,7 @@ class IndexInfo(NamedTuple):
     token: str | None  # the change feed's, up to which the index is complete
     chunks: int
     version: str
+    warehouse: WarehouseRef | None = None  # the one it was filled from; None: not recorded
 
 
 class VectorReader(Protocol):
@@ -201,10 +222,12 @@ class VectorStore(Protocol):
     def reader(self, spec: IndexSpec | None = None) -> VectorReader:
         """`spec` None: whatever is published, for tools that only count or erase."""
 
-    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> AbstractContextManager[IndexWriter]:
+    def writer(
+        self, spec: IndexSpec, *, rebuild: bool = False, warehouse: WarehouseRef | None = None
+    ) -> AbstractContextManager[IndexWriter]:
         """Raises StoreLocked while another writer is open, EmbeddingMismatch when the published index has another
         spec, or no revision recorded, and `rebuild` is False. With `rebuild` it starts empty (token None) beside the
-        live one."""
+        live one. `warehouse` is recorded as what the index is filled from; None: as it was."""
 
     def erase(self, author_id: str) -> int:
         """Remove an author's chunks from everything on disk, unpublished builds too; returns chunks removed."""

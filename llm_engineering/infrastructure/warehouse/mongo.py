@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from llm_engineering.domain.documents import Document
+from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable, TokenExpired
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
-from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
+from llm_engineering.domain.ports import Change, Erased, ErasureMark, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
 from llm_engineering.infrastructure.warehouse.rows import (
+    MEND,
     Decide,
     Kept,
     Row,
@@ -70,15 +71,26 @@ class MongoWarehouse:
         self._database = database
         self._documents = database.documents
 
-    def put(self, documents: Iterable[Document]) -> PutResult:
-        return put(documents, self._upsert)
+    @property
+    def ref(self) -> WarehouseRef:
+        return WarehouseRef(id=self._database.identity, place=self._database.where)
+
+    def adopt(self, warehouse_id: str) -> None:
+        self._database.adopt(warehouse_id)
+
+    def put(self, documents: Iterable[Document], *, mark: ErasureMark | None = None) -> PutResult:
+        return put(documents, partial(self._upsert, mark=mark))
+
+    def erasure_mark(self, author_id: str | None = None) -> ErasureMark:
+        return ErasureMark(author_id, self._database.erasures(author_id))
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
         return restore(documents, self._upsert)
 
-    def _upsert(self, spool: Spool, decide: Decide) -> Counter:
+    def _upsert(self, spool: Spool, decide: Decide, *, mark: ErasureMark | None = None) -> Counter:
         def write(session: "ClientSession") -> Counter:
+            self._database.check(mark, session)
             done: Counter = Counter()
             for rows in _chunks(spool, PAGE, size=lambda row: len(row.payload)):
                 done.update(self._write(rows, decide, session))
@@ -93,7 +105,12 @@ class MongoWarehouse:
         wanted = {"_id": {"$in": [row.id for row in rows]}}
         fields = ("content_hash", "revision", "updated_at")
         found = self._documents.find(wanted, fields, session=session)
-        stored = {f["_id"]: Stored(f["content_hash"], Stamp(f["revision"], f["updated_at"])) for f in found}
+        stored = {
+            f["_id"]: Stored(
+                f["content_hash"], Stamp(f["revision"], f["updated_at"]), partial(self._is_intact, f["_id"], session)
+            )
+            for f in found
+        }
         for row in rows:
             verdict = decide(row, stored.get(row.id), moment)
             if isinstance(verdict, Kept):
@@ -104,6 +121,12 @@ class MongoWarehouse:
         if writes:
             self._documents.bulk_write(writes, session=session)
         return done
+
+    def _is_intact(self, document_id: str, session: "ClientSession") -> bool:
+        try:
+            return self._decode(self._documents.find_one({"_id": document_id}, session=session) or {}) is not None
+        except StoreCorrupt:
+            return False
 
     def _record(self, row: Row, stamp: Stamp) -> dict[str, Any]:
         payload = zlib.compress(row.payload, 1)
@@ -157,6 +180,7 @@ class MongoWarehouse:
 
     def erase(self, subject: DataSubject) -> Erased:
         def write(session: "ClientSession") -> int:
+            self._database.note_erasure(subject.author_id, session)
             return self._documents.delete_many({"author_id": subject.author_id}, session=session).deleted_count
 
         return Erased(self._database.transaction(write), UNREACHED)
@@ -226,9 +250,10 @@ class MongoWarehouse:
         where = f"{self._database.where}, document {record['_id']}"
         try:
             payload = zlib.decompress(record["payload"])
+            stamp = record["revision"], record["updated_at"], record["content_hash"]
         except (zlib.error, KeyError, TypeError) as error:
-            raise StoreCorrupt(f"{where} cannot be read ({error}); restore a backup") from error
-        return decode(payload, record["revision"], record["updated_at"], where=where)
+            raise StoreCorrupt(f"{where} cannot be read ({error}); {MEND}") from error
+        return decode(record["_id"], payload, *stamp, where=where)
 
     def close(self) -> None:
         self._database.close()
@@ -245,7 +270,7 @@ class MongoLedger:
     def __init__(self, database: MongoDatabase) -> None:
         self._database = database
 
-    def record(self, entries: Iterable[LedgerEntry]) -> None:
+    def record(self, entries: Iterable[LedgerEntry], *, mark: ErasureMark | None = None) -> None:
         from pymongo import ReplaceOne
 
         for chunk in _chunks(entries, PAGE):
@@ -257,8 +282,11 @@ class MongoLedger:
                 )
                 for e in chunk
             ]
-            with self._database.explained():
-                self._database.ledger.bulk_write(writes)
+            self._database.transaction(partial(self._write, writes, mark))
+
+    def _write(self, writes: list, mark: ErasureMark | None, session: "ClientSession") -> None:
+        self._database.check(mark, session)
+        self._database.ledger.bulk_write(writes, session=session)
 
     def entry(self, link: str) -> LedgerEntry | None:
         with self._database.explained():
@@ -312,10 +340,15 @@ class MongoLedger:
             return self._database.ledger.count_documents({"author_id": subject.author_id})
 
     def erase(self, subject: DataSubject) -> Erased:
-        with self._database.explained():
-            self._database.runs.delete_one({"_id": subject.author_id})
-            self._database.document_failures.delete_many({"author_id": subject.author_id})
-            return Erased(self._database.ledger.delete_many({"author_id": subject.author_id}).deleted_count, UNREACHED)
+        theirs = {"author_id": subject.author_id}
+
+        def write(session: "ClientSession") -> int:
+            self._database.note_erasure(subject.author_id, session)
+            self._database.runs.delete_one({"_id": subject.author_id}, session=session)
+            self._database.document_failures.delete_many(theirs, session=session)
+            return self._database.ledger.delete_many(theirs, session=session).deleted_count
+
+        return Erased(self._database.transaction(write), UNREACHED)
 
 
 def _where(**fields: object) -> dict[str, object]:
