@@ -69,13 +69,6 @@ class Change(NamedTuple):
     error: StoreCorrupt | None = None
 
 
-class ErasureMark(NamedTuple):
-    """How often an author (None: anybody) had been erased when it was taken."""
-
-    author_id: str | None
-    erasures: int
-
-
 class Warehouse(PersonalData, Protocol):
     """Keeps what the crawlers found, one document per canonical link, and tells what changed since.
 
@@ -88,12 +81,12 @@ class Warehouse(PersonalData, Protocol):
     def adopt(self, warehouse_id: str) -> None:
         """Go on as the warehouse of which this is to be a copy. Does nothing once something was stored here."""
 
-    def put(self, documents: Iterable[Document], *, mark: ErasureMark | None = None) -> PutResult:
+    def put(self, documents: Iterable[Document]) -> PutResult:
         """Upsert, all or nothing per call. A new revision is written only when `content_hash` differs;
-        an unchanged document costs no write and makes no change event. Raises AuthorErased, and writes nothing, when
-        the author of `mark` was erased since it was taken."""
+        an unchanged document costs no write and makes no change event. Raises AuthorErased as `Ledger.begin` says."""
 
-    def erasure_mark(self, author_id: str | None = None) -> ErasureMark: ...
+    def erasures(self) -> int:
+        """How often an author was erased, whoever it was."""
 
     def get(self, document_id: str) -> Document | None:
         """Raises StoreCorrupt."""
@@ -129,8 +122,8 @@ class Warehouse(PersonalData, Protocol):
 class Ledger(PersonalData, Protocol):
     """Keeps one record per link: its last outcome and why; and one per document that could not be indexed."""
 
-    def record(self, entries: Iterable[LedgerEntry], *, mark: ErasureMark | None = None) -> None:
-        """Upsert by link. `mark` as in `Warehouse.put`; of the ledger's erasures, too."""
+    def record(self, entries: Iterable[LedgerEntry]) -> None:
+        """Upsert by link. Raises AuthorErased as `begin` says."""
 
     def entry(self, link: str) -> LedgerEntry | None: ...
 
@@ -140,7 +133,10 @@ class Ledger(PersonalData, Protocol):
         """Ordered by link; streams."""
 
     def begin(self, author_id: str, fingerprint: str) -> datetime:
-        """When the unfinished run of this author with this fingerprint began; now, if there is none."""
+        """When the unfinished run of this author with this fingerprint began; now, if there is none.
+
+        From here to `finish`, once the author was erased by whomever, this ledger and its warehouse raise AuthorErased
+        instead of writing anything of theirs."""
 
     def finish(self, author_id: str, fingerprint: str) -> None: ...
 

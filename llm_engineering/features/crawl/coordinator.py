@@ -9,7 +9,7 @@ from functools import partial
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
-from llm_engineering.domain.ports import ErasureMark, Ledger, Warehouse
+from llm_engineering.domain.ports import Ledger, Warehouse
 from llm_engineering.features.crawl.expand_links import ListRead, Task, UnreadableLink
 from llm_engineering.features.crawl.host_queue import Assignment
 from llm_engineering.features.crawl.read_link import Delivery
@@ -54,7 +54,6 @@ class CrawlCoordinator:
     retry_failed: bool
     clock: Callable[[], datetime]
     recorder: CrawlRecorder
-    mark: ErasureMark | None = None  # nothing is stored once the author was erased since
     in_flight: dict[str, _LinkProgress] = field(default_factory=dict)
 
     def process_events(self, threads: CrawlThreads) -> None:
@@ -120,7 +119,7 @@ class CrawlCoordinator:
         if repeats := len(delivery.documents) - len(documents):
             self.recorder.skipped["same link again"] += repeats
         if documents:
-            progress.counts.update(self.warehouse.put(documents, mark=self.mark)._asdict())
+            progress.counts.update(self.warehouse.put(documents)._asdict())
         self.recorder.skipped.update(delivery.skipped)
         if delivery.last:
             del self.in_flight[delivery.task.link]

@@ -11,7 +11,7 @@ from loguru import logger
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import LedgerEntry, Outcome
-from llm_engineering.domain.ports import ErasureMark, Ledger
+from llm_engineering.domain.ports import Ledger
 from llm_engineering.domain.runs import MAX_FAILURES, CrawlReport, Failure
 from llm_engineering.features.crawl.expand_links import LinkRef
 from llm_engineering.features.crawl.traffic import Traffic
@@ -41,9 +41,7 @@ class CrawlRecorder:
         *,
         clock: Callable[[], datetime],
         on_progress: Callable[[CrawlReport], None] | None,
-        mark: ErasureMark | None = None,
     ) -> None:
-        self._mark = mark
         self._author, self._ledger, self._traffic = author, ledger, traffic
         self._clock, self._on_progress = clock, on_progress
         self._started_at, self._timer = clock(), perf_counter()
@@ -140,7 +138,7 @@ class CrawlRecorder:
 
     def flush(self) -> None:
         if self._unwritten:
-            self._ledger.record(self._unwritten, mark=self._mark)
+            self._ledger.record(self._unwritten)
             self._unwritten = []
 
     def flush_if(self, idle: bool) -> None:

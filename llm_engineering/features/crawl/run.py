@@ -55,7 +55,6 @@ def crawl_author(
     thread.
     """
     owner, traffic = Author(name=author.name), Traffic(context)
-    mark = warehouse.erasure_mark(owner.id)
     known = partial(ledger.entries, author_id=owner.id)
     links = expand_links(author, context=traffic.context, sources=sources, known=known)
     fingerprint = content_hash(author.model_dump_json(), "revalidate" if revalidate else "full")
@@ -67,8 +66,7 @@ def crawl_author(
         revalidate=revalidate,
         retry_failed=retry_failed,
         clock=clock,
-        mark=mark,
-        recorder=CrawlRecorder(owner, ledger, traffic, clock=clock, on_progress=on_progress, mark=mark),
+        recorder=CrawlRecorder(owner, ledger, traffic, clock=clock, on_progress=on_progress),
     )
 
     def read(assignment: Assignment) -> Iterator[Delivery]:

@@ -8,7 +8,7 @@ from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired, TooFewIndexed
 from llm_engineering.domain.ledger import DocumentFailure, Reason
-from llm_engineering.domain.ports import Change, Embedder, ErasureMark, IndexWriter, Ledger, VectorStore, Warehouse
+from llm_engineering.domain.ports import Change, Embedder, IndexWriter, Ledger, VectorStore, Warehouse
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.chunking import token_limit
@@ -81,7 +81,7 @@ def build_features(
             on_progress=on_progress or (lambda report: None),
             stop=stop or (lambda: False),
             guard=guard,
-            erasures=warehouse.erasure_mark(),
+            erasures=warehouse.erasures(),
         ).run()
 
 
@@ -117,7 +117,7 @@ class _IndexBuild:
     on_progress: OnProgress
     stop: Callable[[], bool]
     guard: RemovalGuard | None
-    erasures: ErasureMark  # when it began
+    erasures: int  # when it began
     buffer: dict[str, list[Chunk]] = field(default_factory=dict)
 
     def run(self) -> FeatureReport:
@@ -234,7 +234,7 @@ class _IndexBuild:
 
     def _follow_erasures(self) -> None:
         """What was read before an author was erased, and is erased since, is not published."""
-        if self.warehouse.erasure_mark() != self.erasures:
+        if self.warehouse.erasures() != self.erasures:
             self.failures.resolve_settled(self.warehouse, self.writer)
             self._remove_orphans()
             self._flush(self.writer.token, complete=True)

@@ -11,7 +11,7 @@ from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable, TokenExpired
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
-from llm_engineering.domain.ports import Change, Erased, ErasureMark, PutResult, Restored
+from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
 from llm_engineering.infrastructure.warehouse.rows import (
     MEND,
@@ -78,19 +78,19 @@ class MongoWarehouse:
     def adopt(self, warehouse_id: str) -> None:
         self._database.adopt(warehouse_id)
 
-    def put(self, documents: Iterable[Document], *, mark: ErasureMark | None = None) -> PutResult:
-        return put(documents, partial(self._upsert, mark=mark))
+    def put(self, documents: Iterable[Document]) -> PutResult:
+        return put(documents, self._upsert)
 
-    def erasure_mark(self, author_id: str | None = None) -> ErasureMark:
-        return ErasureMark(author_id, self._database.erasures(author_id))
+    def erasures(self) -> int:
+        return self._database.erasures(None)
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
         return restore(documents, self._upsert)
 
-    def _upsert(self, spool: Spool, decide: Decide, *, mark: ErasureMark | None = None) -> Counter:
+    def _upsert(self, spool: Spool, decide: Decide) -> Counter:
         def write(session: "ClientSession") -> Counter:
-            self._database.check(mark, session)
+            self._database.check(spool.author_ids, session)
             done: Counter = Counter()
             for rows in _chunks(spool, PAGE, size=lambda row: len(row.payload)):
                 done.update(self._write(rows, decide, session))
@@ -270,7 +270,7 @@ class MongoLedger:
     def __init__(self, database: MongoDatabase) -> None:
         self._database = database
 
-    def record(self, entries: Iterable[LedgerEntry], *, mark: ErasureMark | None = None) -> None:
+    def record(self, entries: Iterable[LedgerEntry]) -> None:
         from pymongo import ReplaceOne
 
         for chunk in _chunks(entries, PAGE):
@@ -282,10 +282,10 @@ class MongoLedger:
                 )
                 for e in chunk
             ]
-            self._database.transaction(partial(self._write, writes, mark))
+            self._database.transaction(partial(self._write, writes, {entry.author_id for entry in chunk}))
 
-    def _write(self, writes: list, mark: ErasureMark | None, session: "ClientSession") -> None:
-        self._database.check(mark, session)
+    def _write(self, writes: list, author_ids: set[str], session: "ClientSession") -> None:
+        self._database.check(author_ids, session)
         self._database.ledger.bulk_write(writes, session=session)
 
     def entry(self, link: str) -> LedgerEntry | None:
@@ -303,6 +303,7 @@ class MongoLedger:
 
     def begin(self, author_id: str, fingerprint: str) -> datetime:
         """An author has one unfinished run: beginning one with another fingerprint forgets it."""
+        self._database.watch(author_id)
         with self._database.explained():
             found = self._database.runs.find_one({"_id": author_id, "fingerprint": fingerprint})
             if found:
@@ -313,6 +314,7 @@ class MongoLedger:
             return moment
 
     def finish(self, author_id: str, fingerprint: str) -> None:
+        self._database.watched.pop(author_id, None)
         with self._database.explained():
             self._database.runs.delete_one({"_id": author_id, "fingerprint": fingerprint})
 

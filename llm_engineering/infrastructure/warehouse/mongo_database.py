@@ -2,12 +2,11 @@
 
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_engineering.domain.errors import ConfigError, LinkConflict, StoreLocked, StoreUnavailable, TokenExpired
-from llm_engineering.domain.ports import ErasureMark
 from llm_engineering.domain.text import redacted_url
 from llm_engineering.infrastructure.warehouse.rows import author_erased, erasure_key, feed_id
 
@@ -59,6 +58,7 @@ class MongoDatabase:
         self.ledger = self._database["ledger"]
         self.runs = self._database["runs"]
         self.document_failures = self._database["document_failures"]
+        self.watched: dict[str, int] = {}  # author's id -> how often they had been erased when a run of theirs began
         self._erasures = self._database["erasures"]  # holds no author, see `erasure_key`
         try:
             with self.explained():
@@ -116,14 +116,18 @@ class MongoDatabase:
         key = {"_id": erasure_key(self.feed, author_id)}
         self._erasures.update_one(key, {"$inc": {"number": 1}}, upsert=True, session=session)
 
-    def check(self, mark: ErasureMark | None, session: "ClientSession") -> None:
-        """Within a transaction that writes. Raises AuthorErased. It writes to what `note_erasure` writes to, so that of
-        two that overlap one has to begin again and sees the other."""
-        if mark and mark.author_id is not None:
-            key = {"_id": erasure_key(self.feed, mark.author_id)}
+    def watch(self, author_id: str) -> None:
+        """From here on `check` knows whether the author was erased meanwhile."""
+        self.watched[author_id] = self.erasures(author_id)
+
+    def check(self, author_ids: Iterable[str], session: "ClientSession") -> None:
+        """Within a transaction that writes something of theirs. Raises AuthorErased. It writes to what `note_erasure`
+        writes to, so that of two that overlap one has to begin again and sees the other."""
+        for author_id in self.watched.keys() & set(author_ids):
+            key = {"_id": erasure_key(self.feed, author_id)}
             write = {"$inc": {"writes": 1}, "$setOnInsert": {"number": 0}}
             found = self._erasures.find_one_and_update(key, write, upsert=True, return_document=True, session=session)
-            if found and found["number"] != mark.erasures:
+            if found and found["number"] != self.watched[author_id]:
                 raise author_erased(self.where)
 
     def transaction(self, write: "Callable[[ClientSession], T]") -> T:

@@ -154,6 +154,7 @@ class Spool:
     def __init__(self, file: IO[bytes], documents: Iterable[Document]) -> None:
         self._file = file
         self._hashes: dict[str, str] = {}
+        self.author_ids: set[str] = set()
         self.repeated = 0  # documents that say the same as an earlier one
         for document in documents:
             self._add(encode(document))
@@ -162,6 +163,7 @@ class Spool:
         earlier = self._hashes.setdefault(row.id, "")
         if not earlier:
             self._hashes[row.id] = row.content_hash
+            self.author_ids.add(row.author_id)
             self._write(row)
         elif earlier == row.content_hash:
             self.repeated += 1

@@ -12,7 +12,7 @@ from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import TokenExpired
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
-from llm_engineering.domain.ports import Change, Erased, ErasureMark, PutResult, Restored
+from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.rows import (
     Decide,
     Kept,
@@ -72,23 +72,23 @@ class SqliteWarehouse:
     def adopt(self, warehouse_id: str) -> None:
         self._file.adopt(warehouse_id)
 
-    def put(self, documents: Iterable[Document], *, mark: ErasureMark | None = None) -> PutResult:
-        return put(documents, partial(self._upsert, mark=mark))
+    def put(self, documents: Iterable[Document]) -> PutResult:
+        return put(documents, self._upsert)
 
-    def erasure_mark(self, author_id: str | None = None) -> ErasureMark:
+    def erasures(self) -> int:
         with self._file.reading() as connection:
-            return ErasureMark(author_id, self._file.erasures(connection, author_id))
+            return self._file.erasures(connection, None)
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
         return restore(documents, self._upsert)
 
-    def _upsert(self, spool: Spool, decide: Decide, *, mark: ErasureMark | None = None) -> Counter:
+    def _upsert(self, spool: Spool, decide: Decide) -> Counter:
         done: Counter = Counter()
         if not len(spool):
             return done
         with self._file.writing() as connection:
-            self._file.check(mark, connection)
+            self._file.check(spool.author_ids, connection)
             moment, seq = now(), _last_seq(connection)
             for row in spool:
                 stored = _stored(connection, row.id)
@@ -225,10 +225,10 @@ class SqliteLedger:
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
 
-    def record(self, entries: Iterable[LedgerEntry], *, mark: ErasureMark | None = None) -> None:
+    def record(self, entries: Iterable[LedgerEntry]) -> None:
         rows = [(e.link, e.author_id, e.outcome, e.model_dump_json()) for e in entries]
         with self._file.writing() as connection:
-            self._file.check(mark, connection)
+            self._file.check((author_id for _, author_id, *_ in rows), connection)
             connection.executemany("INSERT OR REPLACE INTO ledger VALUES(?, ?, ?, ?)", rows)
 
     def entry(self, link: str) -> LedgerEntry | None:
@@ -257,6 +257,7 @@ class SqliteLedger:
     def begin(self, author_id: str, fingerprint: str) -> datetime:
         """An author has one unfinished run: beginning one with another fingerprint forgets it."""
         with self._file.writing() as connection:
+            self._file.watch(connection, author_id)
             query = "SELECT began_at FROM runs WHERE author_id=? AND fingerprint=?"
             found = connection.execute(query, (author_id, fingerprint)).fetchone()
             if found:
@@ -268,6 +269,7 @@ class SqliteLedger:
             return moment
 
     def finish(self, author_id: str, fingerprint: str) -> None:
+        self._file.watched.pop(author_id, None)
         with self._file.writing() as connection:
             connection.execute("DELETE FROM runs WHERE author_id=? AND fingerprint=?", (author_id, fingerprint))
 

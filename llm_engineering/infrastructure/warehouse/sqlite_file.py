@@ -5,12 +5,11 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_engineering.domain.errors import LinkConflict, StoreCorrupt, StoreLocked, StoreUnavailable
-from llm_engineering.domain.ports import ErasureMark
 from llm_engineering.infrastructure.files import PRIVATE_FILE, make_folder, reason_of
 from llm_engineering.infrastructure.warehouse.rows import author_erased, erasure_key, feed_id
 
@@ -65,6 +64,7 @@ class SqliteFile:
         self._all: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
+        self.watched: dict[str, int] = {}  # author's id -> how often they had been erased when a run of theirs began
         self.read_only = path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         with self._explained():
             if not self.read_only:
@@ -105,10 +105,15 @@ class SqliteFile:
         upsert = "INSERT INTO erasures VALUES(?, 1) ON CONFLICT(author) DO UPDATE SET number=number+1"
         connection.execute(upsert, (key,))
 
-    def check(self, mark: ErasureMark | None, connection: sqlite3.Connection) -> None:
-        """Within a transaction that writes. Raises AuthorErased."""
-        if mark and self.erasures(connection, mark.author_id) != mark.erasures:
-            raise author_erased(str(self.path))
+    def watch(self, connection: sqlite3.Connection, author_id: str) -> None:
+        """From here on `check` knows whether the author was erased meanwhile."""
+        self.watched[author_id] = self.erasures(connection, author_id)
+
+    def check(self, author_ids: Iterable[str], connection: sqlite3.Connection) -> None:
+        """Within a transaction that writes something of theirs. Raises AuthorErased."""
+        for author_id in self.watched.keys() & set(author_ids):
+            if self.erasures(connection, author_id) != self.watched[author_id]:
+                raise author_erased(str(self.path))
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

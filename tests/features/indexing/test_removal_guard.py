@@ -11,6 +11,8 @@ from vector_stores import QDRANT, opened_store
 
 from llm_engineering.domain.documents import WarehouseRef
 from llm_engineering.domain.errors import CleaningError, WouldEmptyIndex
+from llm_engineering.domain.personal_data import DataSubject
+from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.removal_guard import HANDFUL
 from llm_engineering.features.sources import SOURCES
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
@@ -188,3 +190,21 @@ def test_a_warehouse_keeps_its_id_and_no_two_have_the_same(tmp_path):
     assert first.ref.id != other.ref.id
     for one in (first, again, other):
         one.close()
+
+
+def test_what_was_read_before_its_author_was_forgotten_is_not_published(features):
+    """The run has read, failed at and stored some of it when `poe forget` comes."""
+    features.put(**bodies(3, of="new"), **{"unreadable": ""})
+    info = features.info()
+    erased = []
+
+    def forget_once_something_is_stored(report):
+        if report.documents_indexed and not erased:
+            ada = DataSubject(name="Ada")
+            erased.append(features.ledger.erase(ada).number + features.warehouse.erase(ada).number)
+
+    features.run(FeatureConfig(buffer_chunks=1), on_progress=forget_once_something_is_stored, allow_empty=True)
+    assert erased == [MANY + 4]
+    assert features.chunks() == []
+    assert list(features.ledger.document_failures()) == []
+    assert features.info() != info
