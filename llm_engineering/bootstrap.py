@@ -209,11 +209,13 @@ def local_path(variable: str, url: str) -> Path:
 
 
 class PersonalDataStore(NamedTuple):
-    """`unit`: what it counts. `open` raises StoreUnavailable when it is down."""
+    """`unit`: what it counts. `open` raises StoreUnavailable when it is down. `is_derived`: a run that is going on
+    makes it from the warehouse, so it is erased after that."""
 
     name: str
     unit: str
     open: Callable[[], PersonalData]
+    is_derived: bool = False
 
 
 @dataclass
@@ -270,7 +272,7 @@ class Platform:
             PersonalDataStore("traces", "traces", lambda: self.tracer),
             PersonalDataStore("runs", "runs", ZenMLRuns),
             PersonalDataStore("models", "models", lambda: TrainedModels(self.registry, archive=archive_models)),
-            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors)),
+            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors), is_derived=True),
             PersonalDataStore("ledger", "links", lambda: self.ledger),
             PersonalDataStore("warehouse", "documents", lambda: self.warehouse),
         )
@@ -320,9 +322,19 @@ class Platform:
                 self.warehouse.close()
 
 
+def _prepare_process(settings: Settings) -> None:
+    from llm_engineering.infrastructure.process import prepare_process
+
+    urls = {"TWIN_WAREHOUSE": settings.warehouse_url, "TWIN_VECTORS": settings.vectors_url}
+    embedded = {name: url for name, url in urls.items() if url.startswith(("sqlite://", "edge://"))}
+    prepare_process(settings.home, [local_path(name, url) for name, url in embedded.items()])
+
+
 @contextmanager
 def open_platform(settings: Settings | None = None) -> Generator[Platform]:
-    platform = Platform(settings or load_settings())
+    settings = settings or load_settings()
+    _prepare_process(settings)
+    platform = Platform(settings)
     try:
         yield platform
     finally:

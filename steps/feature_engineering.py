@@ -11,7 +11,7 @@ from steps.run_control import publish_progress, stopping
 
 
 @step(enable_cache=False)
-def build(config: FeatureConfig, rebuild: bool) -> Annotated[FeatureReport, "feature_report"]:
+def build(config: FeatureConfig, rebuild: bool, allow_empty: bool) -> Annotated[FeatureReport, "feature_report"]:
     """Bring the vector store up to what the warehouse holds."""
     with (
         reporting(FeatureReport) as finished,
@@ -27,6 +27,7 @@ def build(config: FeatureConfig, rebuild: bool) -> Annotated[FeatureReport, "fea
                 sandbox=sandbox,
                 config=config,
                 rebuild=rebuild,
+                allow_empty=allow_empty,
                 stop=stopping.is_set,
                 on_progress=publish_progress,
             )

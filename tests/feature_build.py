@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llm_engineering.domain.chunks import IndexSpec, Where
 from llm_engineering.domain.documents import Author, Document, Kind
-from llm_engineering.domain.ports import Embedder, IndexInfo, Sandbox, Warehouse
+from llm_engineering.domain.ports import Embedder, IndexInfo, Sandbox, VectorStore, Warehouse
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
@@ -51,7 +51,7 @@ class FeatureBuild:
 
     def __init__(self, folder: Path, embedder: Embedder | None = None, sandbox: Sandbox = IN_PROCESS) -> None:
         self.folder, self.sandbox = folder, sandbox
-        self.vectors = EdgeVectorStore(folder / "vectors")
+        self.vectors: VectorStore = EdgeVectorStore(folder / "vectors")
         self.embedder: Embedder = HashingEmbedder(32) if embedder is None else embedder
         self.open(folder)
 
@@ -70,6 +70,7 @@ class FeatureBuild:
         *,
         warehouse: Warehouse | None = None,
         rebuild: bool = False,
+        allow_empty: bool = False,
         on_progress: Callable[[FeatureReport], None] | None = None,
         stop: Callable[[], bool] | None = None,
         sources: Sequence[Source] = SOURCES,
@@ -83,6 +84,7 @@ class FeatureBuild:
             sandbox=self.sandbox,
             config=config,
             rebuild=rebuild,
+            allow_empty=allow_empty,
             on_progress=on_progress,
             stop=stop,
             sources=sources,

@@ -99,6 +99,15 @@ class TokenExpired(LLMTwinError):
     """The change feed no longer reaches back to this token: read everything again."""
 
 
+class WouldEmptyIndex(LLMTwinError):
+    """A run would remove most of the index, or let it follow another warehouse: which, how much, and what allows it.
+    Nothing was changed."""
+
+
+class AuthorErased(LLMTwinError):
+    """An author was erased while a run was still reading them. Nothing of what it read since was written."""
+
+
 class LinkConflict(LLMTwinError):
     """Two documents claim one canonical link."""
 

@@ -2,6 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from llm_engineering.domain.noun import Noun
 
@@ -65,13 +68,13 @@ class LedgerEntry(Noun):
     outcome: Outcome
     reason: Reason | None = None
     detail: str = ""
-    attempts: int = 0  # since the last success
+    attempts: Annotated[int, Field(ge=0)] = 0  # since the last success
     first_seen: datetime
     last_attempt: datetime
     last_success: datetime | None = None
     etag: str | None = None
     last_modified: str | None = None
-    documents: int = 0
+    documents: Annotated[int, Field(ge=0)] = 0
     found_in: str = ""  # the line of the config whose list named it, as "substack:ann"; "" for a plain link
 
 

@@ -15,6 +15,7 @@ from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.chunking import token_limit
 from llm_engineering.features.indexing.failures import Failed, OpenFailures, code_version, logged_failure
 from llm_engineering.features.indexing.prepare import Preparation, Prepared
+from llm_engineering.features.indexing.removal_guard import RemovalGuard
 from llm_engineering.features.indexing.report_builder import ReportBuilder
 from llm_engineering.features.indexing.success_rate import too_few_indexed
 from llm_engineering.features.sources import SOURCES, Source
@@ -35,6 +36,7 @@ def build_features(
     sandbox: Sandbox,
     config: FeatureConfig,
     rebuild: bool = False,
+    allow_empty: bool = False,
     on_progress: OnProgress | None = None,
     stop: Callable[[], bool] | None = None,
     sources: Sequence[Source] = SOURCES,
@@ -52,6 +54,7 @@ def build_features(
 
     Raises TooFewIndexed, after publishing the rest, when a smaller share of the warehouse's documents than
     `config.min_success_rate` is indexed, or when this run could index none of those that are new or changed.
+    Raises WouldEmptyIndex, unless `allow_empty`, before anything is changed, as `RemovalGuard` says.
     Raises EmbeddingMismatch when the index was built with another embedder or chunking and `rebuild` is False,
     StoreLocked when another run is writing, ConfigError when the chunks would not fit the embedder.
     """
@@ -59,7 +62,10 @@ def build_features(
     limit = token_limit(config.chunking, embedder)
     report = ReportBuilder(rebuilt=rebuild)
     code = code or content_hash(code_version(), config.budget.model_dump_json(exclude={"processes"}))
-    with vectors.writer(spec, rebuild=rebuild) as writer:
+    with vectors.writer(spec, rebuild=rebuild, warehouse=warehouse.ref) as writer:
+        guard = None if allow_empty else RemovalGuard(warehouse, vectors, rebuild=rebuild)
+        if guard:
+            guard.check_warehouse()
         return _IndexBuild(
             warehouse=warehouse,
             embedder=embedder,
@@ -78,6 +84,8 @@ def build_features(
             report=report,
             on_progress=on_progress or (lambda report: None),
             stop=stop or (lambda: False),
+            guard=guard,
+            erasures=warehouse.erasures(),
         ).run()
 
 
@@ -112,6 +120,8 @@ class _IndexBuild:
     report: ReportBuilder
     on_progress: OnProgress
     stop: Callable[[], bool]
+    guard: RemovalGuard | None
+    erasures: int  # when it began
     buffer: dict[str, list[Chunk]] = field(default_factory=dict)
 
     def run(self) -> FeatureReport:
@@ -120,6 +130,9 @@ class _IndexBuild:
             self._flush(self._ingest_or_rescan(self.writer.token), complete=True)
         except _Stopped:
             return self._final_report(red="stopped before the end; run again and it goes on from here")
+        self._follow_erasures()
+        if self.guard:
+            self.guard.check_build(self.writer)
         return self._publish()
 
     def _ingest_or_rescan(self, begin: str | None) -> str | None:
@@ -222,6 +235,13 @@ class _IndexBuild:
         gone = self.writer.document_ids().difference(self.warehouse.ids(), self.buffer)
         self.buffer.update((document_id, []) for document_id in gone)
         self.report.counts["documents_removed"] += len(gone)
+
+    def _follow_erasures(self) -> None:
+        """What was read before an author was erased, and is erased since, is not published."""
+        if self.warehouse.erasures() != self.erasures:
+            self.failures.resolve_settled(self.warehouse, self.writer)
+            self._remove_orphans()
+            self._flush(self.writer.token, complete=True)
 
     def _publish(self) -> FeatureReport:
         with self.report.timed("loading"):

@@ -1,5 +1,6 @@
 """The Qdrant engine in process: one folder of points. With `edge_requests`, all that knows qdrant_edge."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_engineering.domain.chunks import Chunk, Facets, Hit, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
-from llm_engineering.infrastructure.vectors import edge_requests, points
+from llm_engineering.infrastructure.files import make_folder
+from llm_engineering.infrastructure.vectors import edge_requests, index_versions, points
 from llm_engineering.infrastructure.vectors.points import Point
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class EdgeEngine:
     """Points in one folder. `create` and `load` take the engine's lock on it; `view` shares it with everybody."""
 
     def __init__(self, folder: Path, shard: "e.EdgeShard", segments: Path | None = None) -> None:
-        """`segments`: a view's link to those of the folder."""
+        """`segments`: a view's link to those of the folder, where it has one."""
         self.folder, self._shard, self._segments = folder, shard, segments
 
     @classmethod
@@ -61,7 +63,7 @@ class EdgeEngine:
         """`size`: numbers in a dense vector."""
         import qdrant_edge as e
 
-        folder.mkdir(parents=True)
+        make_folder(folder)
         with engine_errors(folder):
             shard = e.EdgeShard.create(str(folder), edge_requests.config(size))
             for operation in edge_requests.payload_indexes():
@@ -82,7 +84,8 @@ class EdgeEngine:
 
         The engine's lock is on its write-ahead log, which a published folder no longer needs. So each reader has a
         log of its own, in a temporary folder where `segments` is a link to the shared ones. The link goes before the
-        engine is closed, which would write their state anew while others copy or remove them.
+        engine is closed, which would write their state anew while others copy or remove them. The engine opens what it
+        reads for writing, so where that is not allowed it is given a copy.
         """
         import qdrant_edge as e
 
@@ -91,8 +94,7 @@ class EdgeEngine:
             if not (folder / "segments").is_dir():
                 raise StoreCorrupt(f"{folder} holds no segments; {points.REBUILD}")
             shutil.copyfile(folder / "edge_config.json", own / "edge_config.json")
-            segments = own / "segments"
-            segments.symlink_to((folder / "segments").resolve(), target_is_directory=True)
+            segments = _link(folder / "segments", own / "segments")
             with engine_errors(folder, opening=True):
                 engine = cls(folder, e.EdgeShard.load(str(own)), segments)
         except BaseException as error:
@@ -238,6 +240,15 @@ class EdgeEngine:
             if (record.payload or {}).get("author_id") != author_id
         )
         target._upsert(others)
+
+
+def _link(segments: Path, own: Path) -> Path | None:
+    """`own` leads to the segments; None when it is a copy, because they cannot be written."""
+    if all(os.access(path, os.W_OK) for path in (segments, *segments.rglob("*"))):
+        own.symlink_to(segments.resolve(), target_is_directory=True)
+        return own
+    index_versions.copy_tree(segments, own)
+    return None
 
 
 def seal(folder: Path) -> None:
