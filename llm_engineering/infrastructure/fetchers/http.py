@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urldefrag
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
@@ -18,7 +18,7 @@ from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTime
 from llm_engineering.infrastructure.fetchers.guarded_transport import guarded_client, translated_errors
 from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
 from llm_engineering.infrastructure.fetchers.response import BodyLimits, read_response
-from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port, redirected_url
 from llm_engineering.infrastructure.fetchers.status import check_status, redirect
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class HttpFetcher:
             with closing(self._send(request)) as response:
                 attempt.cookies.extract_cookies(response)
                 if location := redirect(response):
-                    return _joined(str(request.url), location)
+                    return redirected_url(str(request.url), location)
                 try:
                     check_status(response, conditional=attempt.conditions.conditional)
                 except FetchError as error:
@@ -197,11 +197,3 @@ class HttpFetcher:
         except RuntimeError:
             self._wait(0)  # "the client has been closed": by us, meanwhile
             raise
-
-
-def _joined(here: str, location: str) -> str:
-    try:
-        return urldefrag(urljoin(here, location)).url
-    except ValueError as error:
-        detail = f"redirects to what is not a link: {printable_line(location, 80)}"
-        raise FetchError(Reason.BAD_LINK, detail, retry=False) from error

@@ -3,7 +3,7 @@
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urldefrag, urljoin, urlsplit
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.fetchers.errors import FetchError, printable_line
@@ -116,6 +116,15 @@ def checked_url(url: str, schemes: Sequence[str] = ("http", "https")) -> SplitRe
     if parts.username is not None or parts.password is not None:
         raise FetchError(Reason.BAD_LINK, "the link carries a user name or password; remove them", retry=False)
     return parts
+
+
+def redirected_url(here: str, location: str) -> str:
+    """Where a Location header leads, without its fragment. Raises FetchError(BAD_LINK)."""
+    try:
+        return urldefrag(urljoin(here, location)).url
+    except ValueError as error:
+        detail = f"redirects to what is not a link: {printable_line(location, 80)}"
+        raise FetchError(Reason.BAD_LINK, detail, retry=False) from error
 
 
 def host_and_port(parts: SplitResult) -> tuple[str, int]:
