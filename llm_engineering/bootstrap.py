@@ -177,7 +177,13 @@ def _rate_limiter(per_host: int) -> "HostRateLimiter":
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:
     from llm_engineering.infrastructure.fetchers.git import GitRepositories
 
-    return GitRepositories(timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts)
+    return GitRepositories(
+        timeout=config.timeout,
+        max_bytes=config.max_repository_bytes,
+        max_files=config.max_files,
+        max_memory=config.max_memory,
+        allow_hosts=allow_hosts,
+    )
 
 
 def build_sandbox(config: BudgetConfig) -> Sandbox:

@@ -62,6 +62,8 @@ class GitConfig(Noun):
 
     timeout: Annotated[float, Field(gt=0)] = 120.0
     max_repository_bytes: Annotated[int, Field(gt=0)] = 500_000_000
+    max_files: Annotated[int, Field(gt=0)] = 250_000  # and folders
+    max_memory: Annotated[int, Field(gt=0)] = 1_000_000_000  # of each process of git
     max_file_bytes: Annotated[int, Field(gt=0)] = 500_000
 
 

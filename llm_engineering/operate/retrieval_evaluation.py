@@ -1,6 +1,5 @@
 """The evaluation of retrieval on an opened platform, and the run that later ones are compared with."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.report import RetrievalReport
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.files import reason_of, write_whole
+from llm_engineering.infrastructure.temporary_folders import TemporaryFolder
 from llm_engineering.settings import Settings
 
 MOST_REMEMBERED = 4000  # passages by late interaction; their token vectors take up to 0.2 MB each
@@ -31,7 +31,7 @@ def evaluate_published(
     """
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
-        with tempfile.TemporaryDirectory(prefix="llm-twin-evaluation-") as folder:
+        with TemporaryFolder("evaluation") as folder:
             report = evaluate_retrieval(
                 reader=reader,
                 embedder=platform.embedder,
