@@ -100,5 +100,5 @@ def tightened(path: Path) -> bool:
 def reason_of(error: OSError) -> str:
     """Why, in a few words, for a message."""
     if error.errno in FULL:
-        return "the disk is full"
+        return f"the disk is full: {error.strerror}"
     return error.strerror or type(error).__name__
