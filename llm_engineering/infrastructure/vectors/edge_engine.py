@@ -98,8 +98,8 @@ class EdgeEngine:
             raise
 
     def close(self) -> None:
-        if self._own is not None:
-            (self._own.path / "segments").unlink(missing_ok=True)
+        if self._own is not None and (segments := self._own.path / "segments").is_symlink():
+            segments.unlink()
         self._shard.close()
 
     def flush(self) -> None:
