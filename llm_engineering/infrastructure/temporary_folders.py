@@ -29,6 +29,7 @@ class TemporaryFolder:
         _remove_leftovers_once(place, os.getpid())
         self.path, lock = _made(kind, place)
         self._end = weakref.finalize(self, _end, self.path, lock, os.getpid())
+        _own.add(self)
 
     def remove(self) -> None:
         self._end()
@@ -38,6 +39,15 @@ class TemporaryFolder:
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
+
+
+_own: "weakref.WeakSet[TemporaryFolder]" = weakref.WeakSet()
+
+
+def remove_own() -> None:
+    """Every folder of this process that is still there, for one that ends without order."""
+    for folder in tuple(_own):
+        folder.remove()
 
 
 def remove_leftovers() -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from llm_engineering.domain.chunks import Chunk, Facets, Hit, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
 from llm_engineering.infrastructure.child_processes import run_child
+from llm_engineering.infrastructure.files import make_folder
 from llm_engineering.infrastructure.temporary_folders import TemporaryFolder
-from llm_engineering.infrastructure.vectors import edge_requests, points
+from llm_engineering.infrastructure.vectors import edge_requests, index_versions, points
 from llm_engineering.infrastructure.vectors.points import Point
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class EdgeEngine:
         """`size`: numbers in a dense vector."""
         import qdrant_edge as e
 
-        folder.mkdir(parents=True)
+        make_folder(folder)
         with engine_errors(folder):
             shard = e.EdgeShard.create(str(folder), edge_requests.config(size))
             for operation in edge_requests.payload_indexes():
@@ -79,7 +80,8 @@ class EdgeEngine:
 
         The engine's lock is on its write-ahead log, which a published folder no longer needs. So each reader has a
         log of its own, in a temporary folder where `segments` is a link to the shared ones. The link goes before the
-        engine is closed, which would write their state anew while others copy or remove them.
+        engine is closed, which would write their state anew while others copy or remove them. The engine opens what it
+        reads for writing, so where that is not allowed it is given a copy.
         """
         import qdrant_edge as e
 
@@ -88,7 +90,7 @@ class EdgeEngine:
             if not (folder / "segments").is_dir():
                 raise StoreCorrupt(f"{folder} holds no segments; {points.REBUILD}")
             shutil.copyfile(folder / "edge_config.json", own.path / "edge_config.json")
-            (own.path / "segments").symlink_to((folder / "segments").resolve(), target_is_directory=True)
+            _link(folder / "segments", own.path / "segments")
             with engine_errors(folder, opening=True):
                 return cls(folder, e.EdgeShard.load(str(own.path)), own)
         except BaseException as error:
@@ -232,6 +234,14 @@ class EdgeEngine:
             if (record.payload or {}).get("author_id") != author_id
         )
         target._upsert(others)
+
+
+def _link(segments: Path, own: Path) -> None:
+    """`own` leads to the segments, or is a copy of them when they cannot be written."""
+    if all(os.access(path, os.W_OK) for path in (segments, *segments.rglob("*"))):
+        own.symlink_to(segments.resolve(), target_is_directory=True)
+    else:
+        index_versions.copy_tree(segments, own)
 
 
 def seal(folder: Path) -> None:
