@@ -1,6 +1,7 @@
 """No program outlives us, none knows our secrets, and no temporary folder stays, however we end."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,19 @@ def test_a_killed_supervisor_takes_its_program_with_it(tmp_path):
     child.kill()
 
 
+STARTERS = re.compile(
+    r"\bsubprocess\.(Popen|run|call|check_\w+)\(|\bos\.(system|popen|exec\w+|spawn\w+|posix_spawn\w*)\("
+)
+
+
+def test_no_other_module_starts_programs():
+    """What measures (tools/bench) and what multiprocessing starts is code of ours, and has its own rules."""
+    own = ("child_processes.py", "child_supervisor.py")
+    files = [path for top in ("llm_engineering", "tools", "steps", "pipelines") for path in (ROOT / top).rglob("*.py")]
+    starting = [path for path in files if STARTERS.search(path.read_text()) and path.parent.name != "bench"]
+    assert [path.name for path in starting if path.name not in own] == []
+
+
 # --- the end of the starter --------------------------------------------------------------------------------------
 
 STARTS = """
@@ -159,6 +173,11 @@ def start(program: str, *words: object, place: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
 
+def folder_of(starter: subprocess.Popen[str]) -> Path:
+    assert starter.stdout is not None
+    return Path(starter.stdout.readline().strip())
+
+
 @pytest.fixture
 def ended():
     """Kills what a test has started, at the latest after it."""
@@ -173,7 +192,7 @@ def ended():
 def test_whoever_ends_in_the_middle_leaves_neither_children_nor_the_folder(place, ended, number):
     starter = start(STARTS, *FAMILY, place=place)
     ended.append(starter)
-    folder = Path(starter.stdout.readline().strip())
+    folder = folder_of(starter)
     until(lambda: (folder / "pids").exists() and len(descendants(starter.pid)) >= 5)
     family = descendants(starter.pid)
     starter.send_signal(number)
@@ -258,7 +277,7 @@ time.sleep(600)
 def test_only_folders_of_the_dead_are_removed(place, ended):
     dead, living = (start(HOLDS, place=place) for _ in range(2))
     ended += [dead, living]
-    left, held = (Path(one.stdout.readline().strip()) for one in (dead, living))
+    left, held = folder_of(dead), folder_of(living)
     dead.kill()
     dead.wait()
     others = [place / name for name in ("llm-twin-data", "llm-twin-view-mine", "llm-twin-git-abcdefgh1", "x")]
