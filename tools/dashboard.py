@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from llm_engineering.domain.errors import LLMTwinError, StoreUnavailable
+from llm_engineering.infrastructure.child_processes import only_minimal_environment
 from tools.orchestrator import prepare
 from tools.terminal import say
 
@@ -55,7 +56,8 @@ def start_server(port: int) -> str:
     config = LocalServerDeploymentConfig(provider=ServerProviderType.DAEMON, port=port)
     try:
         # not `zenml login --local`: that would send every later run through this server, and fail without it
-        server = server_deployer().deploy_server(config, timeout=START_SECONDS)
+        with only_minimal_environment(keep="ZENML_"):
+            server = server_deployer().deploy_server(config, timeout=START_SECONDS)
     except (ServerDeploymentError, OSError) as error:
         raise StoreUnavailable(
             f"the dashboard did not start: {str(error).rstrip('.')}. Is port {port} free? Try --port"

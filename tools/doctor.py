@@ -163,12 +163,14 @@ def browser(settings: Settings) -> str:
 
 
 def git(_: Settings) -> str:
-    import subprocess
+    from llm_engineering.infrastructure.child_processes import run_child
 
     if not (path := shutil.which("git")):
         raise CheckFailed("not found", "install git to read repositories")
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
-    return version.strip().removeprefix("git version ")
+    done = run_child([path, "--version"], timeout=20)
+    if done.code:
+        raise CheckFailed(f"{path} does not start: {done.errors.strip()}", "install git again")
+    return done.output.strip().removeprefix("git version ")
 
 
 def zenml(_: Settings) -> str:

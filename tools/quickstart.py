@@ -5,7 +5,6 @@ With `--crawl-only` nothing is embedded, as where there is no torch; `poe run-fe
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import click
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlConfig, FetchConfig, LinkSpec
+from llm_engineering.infrastructure.child_processes import run_child
 from llm_engineering.infrastructure.files import make_folder, make_private
 from llm_engineering.operate.pipelines import pipeline_named
 from llm_engineering.settings import load_settings
@@ -125,7 +125,9 @@ def make_repository(home: Path) -> Path | None:
         people = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
         nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "An upper limit"]):
-            subprocess.run([git, *command], cwd=folder, env=os.environ | people | nobody, check=True)
+            done = run_child([git, "-C", folder, *command], environment=people | nobody)
+            if done.code:
+                raise LLMTwinError(f"git {command[0]} fails in {folder}: {done.errors.strip()}")
         make_private(folder)
     return folder
 

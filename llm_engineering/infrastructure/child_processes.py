@@ -6,8 +6,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple
@@ -16,6 +16,7 @@ SUPERVISOR = Path(__file__).with_name("child_supervisor.py")
 END_SECONDS = 10.0  # for the supervisor to end what it watches, before it is killed itself
 # What a program needs to be found and to run. No setting of ours, no password, no token, no key, no proxy.
 KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
+OWN = ("HOME", "TMPDIR", "PYTHONPATH", "XDG_")  # where a program finds what is its user's
 
 
 class Limits(NamedTuple):
@@ -35,6 +36,21 @@ def minimal_environment(home: Path | None = None, more: Mapping[str, str] | None
     place = str(home or tempfile.gettempdir())
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return {**kept, "HOME": place, "TMPDIR": place, "LANG": "C.UTF-8", **(more or {})}
+
+
+@contextmanager
+def only_minimal_environment(keep: str) -> Generator[None]:
+    """For libraries that start programs themselves: inside, this process has the minimal environment too, its own home
+    and what begins with `keep`. To be used by a program with one thread."""
+    before = dict(os.environ)
+    kept = {name: value for name, value in before.items() if name.startswith((keep, *OWN))}
+    os.environ.clear()
+    os.environ.update(minimal_environment(more=kept))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class ChildProcess(subprocess.Popen[bytes]):

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LOOK_SECONDS = 1.0  # between two looks for the starter, should another process hold the pipe open
 KILL_SECONDS = 5.0  # in which whatever is left is killed again and again
-DEFAULT_AGAIN = ("SIGPIPE", "SIGXFSZ", "SIGCHLD", "SIGTERM", "SIGINT")  # Python and this script change these
+# Python and this script change these. SIGXFSZ stays ignored: who writes too large a file is told, instead of killed.
+DEFAULT_AGAIN = ("SIGPIPE", "SIGCHLD", "SIGTERM", "SIGINT")
 
 
 def main(lifeline: int, folder: str, limits: str, command: list[str]) -> int:

@@ -5,6 +5,7 @@ import io
 import socket
 import threading
 import zlib
+from contextlib import suppress
 
 import brotli
 import pytest
@@ -142,6 +143,61 @@ def test_each_status_has_its_reason_and_only_the_passing_ones_are_tried_again(
 def test_a_cloudflare_challenge_is_a_bot_wall(site, new_fetcher):
     site.page("/", "Just a moment...", status=403, headers={"cf-mitigated": "challenge"})
     assert failure(new_fetcher(), site.url("/")).reason == Reason.BOT_WALL
+
+
+LOCATIONS = [
+    b"http://[", b"http://[::1", b"//[", b"http://a b/", b"http://\xff/", b"\xff\xfe", b"javascript:1", b"http://%zz/",
+    b"http://127.0.0.1:99999/", b"http://127.0.0.1:-1/", b"http://127.0.0.1:x/", b"http:///", b"data:text/html,x",
+    b"http://" + b"a" * 70_000, b"http://" + b"a." * 300, b"http://xn--a/", b"http://xn--" + b"z" * 60, b"http://a\x00b/",
+    b"http://user:p@h/", b"http://[v1.x]/", b"http://.../", b"mailto:a@b", b"http://\xe2\x80\xae/", b"file:///etc/passwd",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("location", LOCATIONS, ids=lambda location: ascii(location[:20]))
+def test_a_redirect_to_what_is_no_link_is_that_links_failure(site, new_fetcher, location):
+    answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n"
+    site.wire("/", lambda wire: wire.sendall(answer))
+    error = failure(new_fetcher(attempts=1), site.url("/"))
+    assert error.reason != Reason.INTERNAL_ERROR
+
+
+HEADERS = [
+    b"Content-Type: text/html; charset=\x00x", b"Content-Type: text/html; charset=undefined", b"Content-Type: \xff\xff",
+    b"Content-Type: text/html; charset=utf-7", b"Content-Type: text/html; charset=idna", b"Content-Encoding: \xff",
+    b"Content-Encoding: gzip,br", b"Content-Encoding: zstd", b"Content-Encoding: br", b"Content-Encoding: deflate",
+    b"Set-Cookie: " + b"a=b; " * 10_000, b"Set-Cookie: a=b; expires=" + b"9" * 5_000, b"Set-Cookie: \xff=\xff",
+    b"Set-Cookie: a=b; max-age=" + b"9" * 5_000, b"X-A: " + b"b" * 90_000, b"X: " + b"b" * 300_000,
+    b"\r\n".join(b"X-%d: b" % number for number in range(5_000)), b"Content-Length: 4", b"Content-Length: \xb2",
+    b"Transfer-Encoding: chunked", b"Content-Length: " + b"9" * 5_000, b"Content-Type: " + b"a;" * 20_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: ascii(header[:40]))
+def test_whatever_a_header_says_the_page_is_read_or_the_link_failed(site, new_fetcher, header):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n" + header + b"\r\n\r\nabc"
+    site.wire("/", lambda wire: wire.sendall(answer))
+    with suppress(SourceError):
+        assert new_fetcher(attempts=1).get(site.url("/")).status == 200
+        return
+    assert failure(new_fetcher(attempts=1), site.url("/")).reason != Reason.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("asked", ["1000000000", "9" * 90, "Fri, 31 Dec 9999 23:59:59 -2300", "9" * 5_000])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_site_that_asks_to_wait_for_ever_is_left_alone_for_a_year_at_most(site, new_fetcher, asked, status):
+    site.page("/", "", status=status, headers={"Retry-After": asked})
+    error = failure(new_fetcher(attempts=1), site.url("/"))
+    assert error.reason == (Reason.RATE_LIMITED if status == 429 else Reason.HTTP_ERROR)
+    assert error.retry
+
+
+def test_what_nobody_foresaw_is_the_links_failure_and_says_where(new_fetcher):
+    def broken(host, port):
+        raise ZeroDivisionError("of a library")
+
+    error = failure(new_fetcher(resolve=broken), "http://one.example/")
+    assert (error.reason, error.retry) == (Reason.INTERNAL_ERROR, True)
+    assert "ZeroDivisionError: of a library (a bug, at " in error.detail
 
 
 # --- time ----------------------------------------------------------------------------------------------------

@@ -116,6 +116,28 @@ def test_the_date_of_the_last_answer_is_sent_back(site, new_fetcher):
         fetcher.get(site.url("/"), last_modified="Sat, 01 Jan 2022 00:00:00 GMT")
 
 
+ODD = ['"gr\u00fc\u00df"', "\u201cx\u201d", "a\x00b", "a\x1bb", "a\nb: c", "x" * 5_000, "\ud800", "\x7f", " ", ""]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_a_validator_that_cannot_be_sent_is_left_out_and_the_link_read(site, new_fetcher, odd):
+    """One that an earlier version has stored, too."""
+    site.page("/", "<p>words")
+    assert new_fetcher().get(site.url("/"), etag=odd, last_modified=odd).text == "<p>words"
+    sent = site.requests[-1].headers
+    assert not {"if-none-match", "if-modified-since", "b"} & set(sent)
+
+
+@pytest.mark.parametrize("odd", [b'"gr\xfc\xdf"', '"grün"'.encode(), b"x" * 5_000, b"\xff"], ids=repr)
+def test_an_odd_validator_of_a_site_is_not_kept(site, new_fetcher, odd):
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3\r\nETag: %b\r\nLast-Modified: %b\r\n\r\nabc"
+    )
+    site.wire("/", lambda wire: wire.sendall(head % (odd, odd)))
+    fetched = new_fetcher().get(site.url("/"))
+    assert (fetched.text, fetched.etag, fetched.last_modified) == ("abc", None, None)
+
+
 def test_a_304_that_nobody_asked_for_is_an_error(site, new_fetcher):
     site.page("/", "", status=304)
     assert reason_of(new_fetcher(), site.url("/")) == Reason.HTTP_ERROR
@@ -144,6 +166,14 @@ def test_a_cookie_lives_as_long_as_the_redirects_of_one_page_and_stays_on_its_ho
         assert fetcher.get(site.url("/", host="one.example")).text == "<p>in"
     sent = [(one.host, "cookie" in one.headers) for one in site.requests]
     assert sent == [("one.example", False), ("one.example", True), ("two.example", False)] * 2
+
+
+def test_a_site_that_sets_cookies_without_end_is_read_without_them(site, new_fetcher):
+    many = "; Path=/\r\nSet-Cookie: ".join(f"k{number}=v" for number in range(900))
+    site.route("/", lambda request: Answer(302, headers={"Location": "/there", "Set-Cookie": many}))
+    site.page("/there", "<p>in")
+    assert new_fetcher().get(site.url("/")).text == "<p>in"
+    assert "cookie" not in site.requests[-1].headers
 
 
 # --- again -----------------------------------------------------------------------------------------------------

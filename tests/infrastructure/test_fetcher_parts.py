@@ -9,14 +9,28 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.infrastructure.backoff import LONGEST_BACKOFF, backoff, retry_after
+from llm_engineering.infrastructure.backoff import LONGEST_BACKOFF, LONGEST_RETRY_AFTER, backoff, retry_after
 from llm_engineering.infrastructure.fetchers.charset import decode_text
 from llm_engineering.infrastructure.fetchers.deadline import Deadline, with_timeout
 from llm_engineering.infrastructure.fetchers.decompression import decompressed
 from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, printable_line
 from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
-from llm_engineering.infrastructure.fetchers.robots import FAILURE_LIFETIME, LONGEST_DELAY, RULES_LIFETIME, Robots
-from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, is_public
+from llm_engineering.infrastructure.fetchers.robots import (
+    FAILURE_LIFETIME,
+    LONGEST_DELAY,
+    MAX_BYTES,
+    RULES_LIFETIME,
+    Robots,
+    for_agent,
+)
+from llm_engineering.infrastructure.fetchers.ssrf_guard import (
+    SPECIAL_RANGES,
+    SsrfGuard,
+    checked_url,
+    is_public,
+    redirected_url,
+    special_ranges,
+)
 
 # --- addresses ---------------------------------------------------------------------------------------------------
 
@@ -28,6 +42,11 @@ from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checke
         "169.254.169.254", "169.254.0.1", "100.64.0.1", "100.100.100.200", "100.127.255.255", "168.63.129.16",
         "192.0.0.192", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1",
         "239.255.255.250", "240.0.0.1", "255.255.255.255",
+        "192.31.196.1", "192.52.193.1", "192.175.48.1", "198.19.255.255", "192.0.0.9", "192.0.0.171",
+        "3fff::1", "3fff:fff:ffff::1", "3ffe::1", "5f00::1", "2001:1ff::1", "2001:2::1", "2001:20::1", "2001:30::1",
+        "2002:101:101::1", "2620:4f:8000::1", "100:0:0:1::1", "::ffff:0:101:101", "::101:101", "4000::1", "200::1",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2", "64:ff9b:1:ffff::1", "64:ff9b::a9fe:a9fe", "::ffff:a9fe:a9fe",
+        "fe80::1%25eth0", "::1%lo", "ff0e::1", "no address", "1.2.3", "",
         "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254",
         "64:ff9b::a00:1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2002:a00:1::1", "2001:0:1::1",
         "2001:db8::1", "fe80::1", "fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "100::1",
@@ -43,6 +62,62 @@ def test_an_address_inside_is_not_public(address):
 )  # fmt: skip
 def test_an_address_on_the_internet_is_public(address):
     assert is_public(address)
+
+
+def test_the_special_ranges_are_those_of_the_registries_of_a_day():
+    """Of 2025-10-09, by their names there; a newer registry is a change of the file alone."""
+    import ipaddress
+
+    text = SPECIAL_RANGES.read_text()
+    assert "updated on 2025-10-09" in text
+    assert "https://www.iana.org/assignments/iana-ipv6-special-registry" in text
+    for version, ranges in special_ranges().items():
+        assert list(ranges) == sorted(ranges), "in order, so that a missing one is seen"
+        collapsed = list(ipaddress.collapse_addresses(ranges))
+        assert sum(one.num_addresses for one in collapsed) == sum(one.num_addresses for one in ranges), version
+
+
+SPELLINGS = [
+    f"{scheme}{host}{end}"
+    for scheme, end in (("http://", "/"), ("HTTPS://", ":8080/x?y#z"))
+    for host in (
+        "127.0.0.1", "127.1", "127.0.1", "2130706433", "017700000001", "0x7f000001", "0x7f.1", "0177.0.0.1", "0",
+        "0x7F.0x0.0x0.0x1", "127.0.0.1.", "0.0.0.0", "00000177.0.0.01", "169.254.169.254", "2852039166", "0xa9fea9fe",
+        "0251.0376.0251.0376", "169.16689662", "10.0.0.1", "0xa.1", "012.1", "192.168.1", "172.16.1", "100.64.0.1",
+        "localhost", "LOCALHOST", "localhost.", "①②⑦.⓪.⓪.①", "\uff11\uff12\uff17.\uff10.\uff10.\uff11", "127。0。0。1",
+        "127\uff0e0\uff0e0\uff0e1",
+        "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:a9fe:a9fe]",
+        "[0:0:0:0:0:ffff:10.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b::169.254.169.254]", "[64:ff9b:1::a00:1]",
+        "[2002:7f00:1::]", "[2002:a9fe:a9fe::1]", "[2001:0:7f00:1::]", "[2001::1]", "[fe80::1]", "[fe80::1%25lo]",
+        "[fe80::1%lo]", "[::1%lo]", "[fec0::1]", "[fc00::1]", "[fd00:ec2::254]", "[ff02::1]", "[3fff::1]", "[5f00::1]",
+        "[100::1]", "[2001:db8::1]", "[::127.0.0.1]",
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", SPELLINGS)
+def test_no_spelling_of_an_address_inside_passes_the_guard(url):
+    with pytest.raises(FetchError) as caught:
+        SsrfGuard().check(url)
+    assert caught.value.reason in (Reason.BLOCKED_ADDRESS, Reason.DNS, Reason.BAD_LINK)
+
+
+def test_there_are_many_spellings():
+    assert len(SPELLINGS) >= 110
+
+
+def test_a_name_server_that_answers_nonsense_is_not_believed():
+    for answer in (["no address"], [""], ["1.1.1.1", "::zz"]):
+        with pytest.raises(FetchError) as caught:
+            SsrfGuard(resolve=lambda host, port, answer=answer: answer).addresses("a.example", 80)
+        assert caught.value.reason == Reason.BLOCKED_ADDRESS
+
+
+@pytest.mark.parametrize("location", ["http://[", "//[", "http://[::1", "http://[v1.x]:a/"])
+def test_a_redirect_to_what_cannot_be_taken_apart_is_a_bad_link(location):
+    with pytest.raises(FetchError) as caught:
+        checked_url(redirected_url("http://a.example/", location))
+    assert (caught.value.reason, caught.value.retry) == (Reason.BAD_LINK, False)
 
 
 def test_the_guard_lets_an_allowed_host_be_anywhere():
@@ -135,6 +210,13 @@ def test_the_backoff_doubles_up_to_a_cap_and_never_twice_the_same():
         ("Sun, 01 Jan 2023 00:01:00 GMT", 60.0),
         ("Sun, 01 Jan 2023 00:01:00 -0000", 60.0),
         ("Sat, 31 Dec 2022 00:00:00 GMT", 0.0),
+        ("1000000000", LONGEST_RETRY_AFTER),
+        ("9" * 99, LONGEST_RETRY_AFTER),
+        ("9" * 5000, None),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", LONGEST_RETRY_AFTER),
+        ("Fri, 31 Dec 9999 23:59:59 +9999999999", None),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
         ("soon", None),
         ("-5", None),
         ("٣", None),
@@ -200,6 +282,55 @@ def test_each_port_and_scheme_is_a_site_of_its_own():
 def test_a_wanted_delay_is_kept_up_to_a_cap(rule, delay):
     robots = Robots(user_agent="llm-twin/1", read=lambda url: f"User-agent: *\n{rule}\n")
     assert robots.delay("https://a.example/") == delay
+
+
+AGENT = "llm-twin/0.1 (+https://github.com/llm-twin/llm-twin)"
+
+
+def rules(count: int) -> str:
+    return "".join(f"Disallow: /{number}*x\n" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"User-agent: a{number}\n" for number in range(20_000)) + rules(10_000),
+        "".join(f"User agent a*{number}\nSitemap: y\n" for number in range(10_000)) + rules(10_000),
+        "".join(f"User-agent: {AGENT[:number].lower()}\nHost: y\n" for number in range(8, 50)) * 100 + rules(10_000),
+        "User-agent: *\nDisallow: /" + "*a" * 240_000,
+        ":" * 500_000,
+        "\n" * 500_000,
+    ],
+    ids=["agents", "agents-with-stars", "agents-like-us", "stars", "colons", "lines"],
+)
+def test_a_hostile_robots_txt_means_no_more_rules_than_it_has_lines(text):
+    from protego import Protego
+
+    kept = for_agent(text[:MAX_BYTES], AGENT)
+    parsed = Protego.parse(kept)
+    assert sum(len(one._rules) for one in parsed._user_agents.values()) <= 25 * (text.count("\n") + 1)
+    assert Robots(user_agent=AGENT, read=lambda url: text).delay("https://a.example/page") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("User-agent: *\nDisallow: /", False),
+        ("User-agent: other\nUser-agent: llm-twin\nDisallow: /", False),
+        ("User-agent: other\nDisallow: /", True),
+        ("User-agent: other\nDisallow: /\n\nUser-agent: LLM-Twin\nDisallow: /private", True),
+        ("User-agent: llm-twin\nAllow: /\nUser-agent: *\nDisallow: /", True),
+        ("User-agent: other\nDisallow: /\nUser-agent: else\nUser-agent: *\nDisallow: /", False),
+        ("useragent llm*\nDisallow: /", False),
+        ("User-agent: # nobody\nDisallow: /", True),
+        ("User-agent: other\nSitemap: /x\nUser-agent: llm-twin\nDisallow: /", False),
+    ],
+)
+def test_what_a_robots_txt_says_to_us_is_kept(text, allowed):
+    from protego import Protego
+
+    assert Protego.parse(text).can_fetch("https://a.example/page", AGENT) == allowed, "the parser's own opinion"
+    assert Protego.parse(for_agent(text, AGENT)).can_fetch("https://a.example/page", AGENT) == allowed
 
 
 def test_only_so_many_sites_are_remembered(monkeypatch):

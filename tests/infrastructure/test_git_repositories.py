@@ -244,6 +244,126 @@ def test_a_small_pack_that_unfolds_is_cut_off_too(origin):
     assert failure(repositories(max_bytes=5_000_000).checkout, str(origin)).reason == Reason.TOO_LARGE
 
 
+# --- small repositories that mean much ----------------------------------------------------------------------------
+
+
+def plant(origin: Path, tree: str) -> None:
+    """`tree` as the one commit."""
+    made = git(origin, "commit-tree", tree, "-m", "x").decode().strip()
+    git(origin, "update-ref", "refs/heads/trunk", made)
+
+
+def blob(origin: Path, content: bytes) -> str:
+    return git(origin, "hash-object", "-w", "--stdin", input=content).decode().strip()
+
+
+def nested(origin: Path, tree: str, *, wide: int, deep: int, name: str = "d") -> str:
+    """The same tree again and again: `wide` to the power of `deep` entries."""
+    for _ in range(deep):
+        lines = "".join(f"040000 tree {tree}\t{name}{number}\n" for number in range(wide))
+        tree = git(origin, "mktree", input=lines.encode()).decode().strip()
+    return tree
+
+
+@pytest.mark.parametrize("leaf", ["a file", "nothing"])
+def test_trees_that_unpack_to_millions_of_entries_are_stopped_by_their_number(origin, scratch, leaf):
+    line = f"100644 blob {blob(origin, b'x')}\tf\n" if leaf == "a file" else ""
+    tree = git(origin, "mktree", input=line.encode()).decode().strip()
+    plant(origin, nested(origin, tree, wide=10, deep=12))
+    error = failure(repositories(max_files=5_000).checkout, str(origin))
+    assert (error.reason, error.retry) == (Reason.TOO_LARGE, False)
+    assert "5,000 files and folders (git.max_files)" in error.detail
+    assert list(scratch.iterdir()) == []
+
+
+def test_files_that_unpack_to_more_than_the_limit_are_stopped_before_one_is_written(origin):
+    lines = "".join(f"100644 blob {blob(origin, bytes(1_000_000))}\tf{number}\n" for number in range(50))
+    plant(origin, git(origin, "mktree", input=lines.encode()).decode().strip())
+    error = failure(repositories(max_bytes=20_000_000).checkout, str(origin))
+    assert error.reason == Reason.TOO_LARGE
+    assert "its files have more than 20,000,000 bytes (git.max_repository_bytes)" in error.detail
+
+
+@pytest.mark.parametrize(("deep", "name"), [(3_000, "d"), (7, "n" * 200)], ids=["deep", "long"])
+def test_a_path_that_no_program_could_follow_is_refused(origin, scratch, deep, name):
+    tree = git(origin, "mktree", input=f"100644 blob {blob(origin, b'x')}\tf\n".encode()).decode().strip()
+    for _ in range(deep):  # `mktree` once for each would take minutes
+        body = f"40000 {name}\0".encode() + bytes.fromhex(tree)
+        tree = hashed(origin, b"tree", body)
+    plant(origin, tree)
+    error = failure(repositories().checkout, str(origin))
+    assert (error.reason, error.retry) == (Reason.TOO_LARGE, False)
+    assert "too long or too deep" in error.detail
+    assert list(scratch.iterdir()) == []
+
+
+def hashed(origin: Path, kind: bytes, body: bytes) -> str:
+    import hashlib
+    import zlib
+
+    whole = kind + b" %d\0" % len(body) + body
+    name = hashlib.sha1(whole).hexdigest()
+    file = origin / ".git" / "objects" / name[:2] / name[2:]
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(zlib.compress(whole))
+    return name
+
+
+def test_more_memory_than_git_may_have_is_said_with_its_setting(origin):
+    commit(origin, big__bin=os.urandom(16_000_000))  # below `core.bigFileThreshold`, so it is not read piece by piece
+    error = failure(repositories(max_memory=18_000_000, max_bytes=100_000_000).checkout, str(origin))
+    assert (error.reason, error.retry) == (Reason.TOO_LARGE, False)
+    assert "18,000,000 bytes of memory for it (git.max_memory)" in error.detail
+
+
+def test_a_git_that_floods_us_is_stopped(origin, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert failure(repositories().head, str(origin)).reason == Reason.TOO_LARGE
+
+
+def test_an_honest_repository_of_many_and_of_large_files_is_read_whole(origin):
+    for number in range(3_000):
+        path = origin / f"folder{number % 50}" / f"file{number}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"print({number})\n")
+    commit(origin, big__bin=os.urandom(20_000_000), long__txt="words " * 5_000_000)
+    with repositories(max_bytes=200_000_000, timeout=200.0).checkout(str(origin)) as copy:
+        assert sum(1 for path in copy.path.rglob("*.py")) == 3_000
+        assert (copy.path / "big.bin").stat().st_size == 20_000_000
+
+
+def test_the_limits_are_those_of_the_config_unless_others_are_given():
+    from inspect import signature
+
+    from llm_engineering.features.config import GitConfig
+
+    built, config = signature(GitRepositories).parameters, GitConfig()
+    assert (built["max_files"].default, built["max_memory"].default) == (config.max_files, config.max_memory)
+
+
+def test_git_and_its_helpers_know_no_secret_of_ours(origin, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\nenv > {tmp_path / 'seen'}\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    for name in ("TWIN_LINKEDIN_PASSWORD", "OPENAI_API_KEY", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "https_proxy"):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("GIT_SSL_CAINFO", "/a/certificate")
+    failure(repositories().head, str(origin))
+    seen = (tmp_path / "seen").read_text()
+    assert "s3cret" not in seen
+    assert "GIT_SSL_CAINFO=/a/certificate" in seen
+    assert f"HOME={tmp_path}" in seen
+
+
+@pytest.mark.parametrize("url", ["ssh://a.example:x/y", "ssh://[::1:2/y", "git@[::1:x", "https://[", "https://a:b:c/"])
+def test_an_address_that_cannot_be_taken_apart_is_a_bad_link(url):
+    assert failure(repositories().head, url).reason == Reason.BAD_LINK
+
+
 @pytest.fixture
 def endless_git(tmp_path, monkeypatch) -> Path:
     """A git that starts a child and never ends; the file in which it says who they are."""
@@ -359,6 +479,8 @@ def test_a_repository_that_has_moved_is_followed(served, origin):
         ("file:///etc/info/refs?service=git-upload-pack", Reason.BAD_LINK),
         ("/login", Reason.GIT),
         ("/moved/info/refs?service=git-upload-pack", Reason.REDIRECT_LOOP),
+        ("http://[", Reason.BAD_LINK),
+        ("http://xn--a/", Reason.BAD_LINK),
     ],
 )
 def test_a_repository_may_not_redirect_just_anywhere(site, location, reason):

@@ -1,6 +1,7 @@
 """Runs the `git` program: never asking, never running what a repository brings, within limits."""
 
 import os
+import re
 import selectors
 import signal
 import time
@@ -59,7 +60,7 @@ ENVIRONMENT = {  # nobody to ask for a password, and no protocol but these
 PASSED_ON = ("GIT_SSL_CAINFO",)  # of our own environment; with SSH_AUTH_SOCK, where ssh is to log in
 OUTPUT = 1_000_000  # bytes; more than any answer that is taken as a whole has
 PIECE = 1 << 16
-OUT_OF_MEMORY = ("out of memory", "malloc failed", "cannot allocate memory")
+OUT_OF_MEMORY = ("out of memory", "malloc failed", "create async thread", "create thread", "cannot allocate memory")
 PERMANENT_ERRORS = (
     "not found",
     "does not exist",
@@ -171,9 +172,10 @@ class GitProcess:
 
     def _failure(self, code: int, words: str) -> FetchError:
         """For what git said, or for the limit that ended it."""
-        if code == -signal.SIGXFSZ or "file too large" in words.lower():
+        ended = {-code, *map(int, re.findall(r"died of signal (\d{1,3})", words))}  # git itself, or one it started
+        if "file too large" in words.lower():
             return self._too_large()
-        if code == -signal.SIGXCPU:
+        if signal.SIGXCPU in ended:
             return timeout_error(self.limits.seconds)
         if any(one in words.lower() for one in OUT_OF_MEMORY):
             detail = f"git needs more than {self.limits.memory:,} bytes of memory for it (git.max_memory)"
