@@ -11,6 +11,7 @@ from llm_engineering.serving.chat.page import Page
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.requests import Request
 
 HERE = Path(__file__).parent
 # Of the whole window, scroll bars included: Gradio sets it once, to what it was at first.
@@ -53,8 +54,13 @@ def mount_chat(
 
     The page is built when it is first asked for, and not before the models are loaded; until then `/` says so.
     """
+    from starlette.responses import Response
     from starlette.routing import Route
 
+    async def script(_: "Request") -> Response:
+        return Response((HERE / "page.js").read_bytes(), media_type="text/javascript")
+
+    app.router.routes.append(Route("/page.js", script, include_in_schema=False))
     calls = app.state.calls
     chat = DeferredApp(lambda: gradio_app(Page(calls=calls, facets=facets, titles=titles)), after=calls.loaded.wait)
     for path, methods in ROUTES:
@@ -92,7 +98,7 @@ def gradio_app(page: Page) -> "FastAPI":
         path="/",
         theme=theme,
         css_paths=[HERE / "page.css"],
-        head=f"<style>{BACKGROUND}</style><script>{(HERE / 'page.js').read_text()}</script>",
+        head=f'<style>{BACKGROUND}</style><script src="page.js"></script>',
         footer_links=[],
         run_history=False,
         ssr_mode=False,
