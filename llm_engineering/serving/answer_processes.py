@@ -98,6 +98,11 @@ class AnswerProcesses:
         for worker in self._workers:
             worker.join(max(0.0, end - time.monotonic()))
 
+    def abandon(self) -> None:
+        """As `close`, at once; from a signal handler too, whatever else is being done."""
+        for worker in self._workers:
+            worker.abandon()
+
     def _result(self, method: Callable[Concatenate[AnswerService, P], T], *given: P.args, **options: P.kwargs) -> T:
         [result] = self._results(method, given, options)
         return result

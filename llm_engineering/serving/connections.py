@@ -170,7 +170,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _what_is_wrong(self) -> str:
         """What the parser lets pass."""
-        if self.parser.get_http_version() not in ("1.0", "1.1"):
+        if self.parser is not None and self.parser.get_http_version() not in ("1.0", "1.1"):
             return "this server speaks HTTP 1.1"
         if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
             return "a body may come in chunks, and in no other encoding"

@@ -65,7 +65,8 @@ def serve(settings: Settings, config: AskConfig, *, require_keys: bool = False) 
         )
         name = f"[{host}]" if ":" in host else host
         print(f"serving http://{name}:{listening.getsockname()[1]} (stop with Ctrl-C)", file=sys.stderr, flush=True)
-        StoppableServer(options, drain_seconds=limits.drain_seconds).run(sockets=[listening])
+        server = StoppableServer(options, drain_seconds=limits.drain_seconds, abandon=app.state.calls.service.abandon)
+        server.run(sockets=[listening])
 
 
 def build_app(
@@ -82,7 +83,9 @@ def build_app(
         origins=_listed(settings.api_origins),
         hosts=None if require_keys else LOOPBACK | {settings.api_host} | set(_listed(settings.api_hosts)),
     )
-    return mount_chat(app, facets=service.facets, titles=service.titles)
+    writable = os.access(settings.home, os.W_OK)  # else Gradio could not make its folders there
+    folder = settings.home / "cache" / "gradio" if writable else None
+    return mount_chat(app, facets=service.facets, titles=service.titles, folder=folder)
 
 
 def process_count(settings: Settings, *, generative: bool) -> int:

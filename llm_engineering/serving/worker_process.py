@@ -8,8 +8,10 @@ the one that serves stays free for everybody else and for its signals.
 import atexit
 import os
 import queue
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -113,6 +115,7 @@ class WorkerProcess:
         self._heard = time.monotonic()
         self._connection: Connection | None = None
         self._process: Any = None
+        self._folder = ""  # for its temporary files, which are gone with it
         self._psutil: Any = None
         self._thread = threading.Thread(target=self._keep_running, name="answer process", daemon=True)
 
@@ -182,6 +185,14 @@ class WorkerProcess:
         if self.pid is not None:
             self._process.kill()
 
+    def abandon(self) -> None:
+        """No process and no file of it is left. It is not to be used any more."""
+        self._closing.set()
+        self.kill()
+        if self.pid is not None:
+            self._process.join(1.0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def close(self) -> None:
         """Told to end; see `join`."""
         loaded = self.loaded.is_set()
@@ -220,8 +231,12 @@ class WorkerProcess:
 
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
+        self._folder = tempfile.mkdtemp(prefix="llm-twin-answers-")
         self._process = context.Process(
-            target=_work, args=(theirs, self._open, self._slots, os.getpid()), name="answers", daemon=True
+            target=_work,
+            args=(theirs, self._open, self._slots, os.getpid(), self._folder),
+            name="answers",
+            daemon=True,
         )
         try:
             self._process.start()
@@ -267,6 +282,7 @@ class WorkerProcess:
         if self.pid is not None:
             self.kill()
             self._process.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
         if self._connection is not None:
             self._connection.close()
         for call in running:
@@ -301,10 +317,13 @@ class WorkerProcess:
 # --- in the process --------------------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection, open: Callable[[Callable[[str], None]], Any], slots: int, parent: int) -> None:
+def _work(
+    connection: Connection, open: Callable[[Callable[[str], None]], Any], slots: int, parent: int, folder: str
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started this ends it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent(parent)
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
     calls = _Calls(connection, slots)
     opened = open(calls.tell)
     try:

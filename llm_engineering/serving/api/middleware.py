@@ -89,6 +89,10 @@ class _GuardedRequest:
         except LLMTwinError as error:
             note = str(error)
             await self._respond(api_error_of(error))
+        except asyncio.CancelledError:  # the server is told to stop, and its time to finish is over
+            note = "cut off"
+            message = "the server was stopped before this was answered; try again soon"
+            await self._respond(ApiError(503, message, type=SERVER, code="stopping", retry_after=5))
         except (ClientDisconnected, ClientTooSlow) as error:
             self._status, note = 499, type(error).__name__  # as nginx writes it; returning cuts the connection
         except Exception:

@@ -5,9 +5,9 @@ import secrets
 import signal
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from loguru import logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +17,7 @@ from llm_engineering.serving.api.errors import ApiError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+T = TypeVar("T")
 HEARTBEAT = "/gradio_api/heartbeat/"
 _CORS_HEADERS = (b"origin", b"access-control-request-method", b"access-control-request-headers")
 # Gradio makes functions of texts, and styles of everything; so these two stay. Scripts in the page need the nonce.
@@ -76,7 +77,7 @@ class DeferredApp:
         await self._after()
         self._status = ("The chat page is being prepared …", 1)
         await self._wanted.wait()
-        return await asyncio.to_thread(self._build)
+        return await _in_daemon_thread(self._build)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _is_of_another_page(scope):
@@ -128,6 +129,27 @@ class DeferredApp:
         headers = {"Retry-After": str(retry_after), "Refresh": str(retry_after)} if retry_after else {}
         page = f'<!doctype html><meta charset="utf-8"><title>LLM Twin</title><p>{text}</p>'
         await HTMLResponse(page, 503, headers=headers)(scope, receive, send)
+
+
+async def _in_daemon_thread(work: Callable[[], T]) -> T:
+    """As asyncio.to_thread, but a server that is told to stop does not wait for it."""
+    loop, future = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if not future.done():
+            future.set_result(result) if error is None else future.set_exception(error)
+
+    def run() -> None:
+        outcome: tuple[T | None, Exception | None]
+        try:
+            outcome = work(), None
+        except Exception as error:  # raised where it is waited for
+            outcome = None, error
+        with suppress(RuntimeError):  # the loop is closed: the server has ended meanwhile
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="chat page", daemon=True).start()
+    return await future
 
 
 def _is_of_another_page(scope: Scope) -> bool:
