@@ -2,14 +2,17 @@
 #   crawl      poe run-etl: Chromium and git, no torch
 #   features   poe run-features, poe eval-retrieval: torch for CPUs
 #   serve      poe serve, poe ask: torch for CPUs and the chat page
-# In each, `poe doctor`. All data lie in /data, ZenML's database too; nothing else is written.
-FROM python:3.12-slim-bookworm AS packages
+# In each, `poe doctor`. All data lie in /data, ZenML's database too; beside it only temporary files are written.
+FROM python:3.12-slim-bookworm@sha256:7753c33391fc9f01d1984375bf375eb6686d52ba10db6043a86634a5ccf90dcf AS packages
 WORKDIR /app
+# pip takes the wheels whose hashes are listed or none, asks for no others and runs no package's own build
+ENV PIP_NO_CACHE_DIR=1 PIP_NO_DEPS=1 PIP_ONLY_BINARY=:all: PIP_DISABLE_PIP_VERSION_CHECK=1
 # The packages first: they change less often than the code, for which an empty module stands in.
-COPY pyproject.toml constraints.txt README.md ./
+COPY requirements/main.txt requirements/
+RUN pip install --require-hashes --requirement requirements/main.txt
+COPY pyproject.toml README.md ./
 RUN mkdir llm_engineering && touch llm_engineering/__init__.py \
-    && pip install --no-cache-dir "pip>=25.1" \
-    && pip install --no-cache-dir --constraint constraints.txt --editable .
+    && pip install --no-build-isolation --editable .
 RUN useradd --uid 10001 --create-home twin && mkdir /data && chown 10001:10001 /data
 ENV TWIN_HOME=/data ZENML_CONFIG_PATH=/data/zenml HF_HOME=/data/huggingface \
     ZENML_ANALYTICS_OPT_IN=false PYTHONUNBUFFERED=1
@@ -25,9 +28,11 @@ USER 10001:10001
 CMD ["run-etl"]
 
 FROM packages AS ml
-# torch for CPUs, a tenth of the size; with NVIDIA cards: --build-arg PIP_EXTRA_INDEX_URL=
-ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir --constraint constraints.txt --group ml
+# torch for CPUs, a tenth of the size; with NVIDIA cards: --build-arg TORCH=cuda
+ARG TORCH=cpu
+COPY requirements/ml.txt requirements/torch-cpu.txt requirements/torch-cuda.txt requirements/
+RUN pip install --require-hashes --requirement requirements/ml.txt \
+    && pip install --require-hashes --requirement "requirements/torch-$TORCH.txt"
 
 FROM ml AS features
 COPY . .
@@ -35,7 +40,8 @@ USER 10001:10001
 CMD ["run-features"]
 
 FROM ml AS serve
-RUN pip install --no-cache-dir --constraint constraints.txt --group ui
+COPY requirements/ui.txt requirements/
+RUN pip install --require-hashes --requirement requirements/ui.txt
 COPY . .
 USER 10001:10001
 EXPOSE 8000

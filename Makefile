@@ -8,13 +8,14 @@ ARGS ?=
 PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $(python))))
 
-.PHONY: help setup clean FORCE
+.PHONY: help setup clean sbom FORCE
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make quickstart   crawl the sample, build the index, ask one question"
 	@echo "make test         the linters, the architecture contract and the tests"
 	@echo "make tasks        every task there is; make TASK runs one, with options in ARGS=\"…\""
+	@echo "make sbom         what each image installs, with its hashes, as CycloneDX, into dist/sbom"
 	@echo "make clean        remove the virtual environment (never your data in .twin)"
 
 setup: $(STAMP)
@@ -30,6 +31,18 @@ $(STAMP): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV)
+
+# Bills of materials from the same files that the Dockerfile installs; torch is the one thing with an index of its own.
+BILL := $(VENV)/sbom/bin/cyclonedx-py requirements --output-reproducible --mc-type application
+sbom:
+	@$(PYTHON) -m venv $(VENV)/sbom
+	@$(VENV)/sbom/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements/sbom.txt
+	@mkdir -p dist/sbom
+	@cat requirements/main.txt | $(BILL) --output-file dist/sbom/crawl.cdx.json -
+	@cat requirements/main.txt requirements/ml.txt | $(BILL) --output-file dist/sbom/features.cdx.json -
+	@cat requirements/main.txt requirements/ml.txt requirements/ui.txt | $(BILL) --output-file dist/sbom/serve.cdx.json -
+	@cat requirements/torch-cpu.txt | $(BILL) --output-file dist/sbom/torch-of-features-and-serve.cdx.json -
+	@ls -l dist/sbom
 
 tasks: $(STAMP)
 	@$(VENV)/bin/poe --executor virtualenv --help

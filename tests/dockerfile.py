@@ -94,7 +94,9 @@ def inside(text: str, root: Path) -> str:
 
 
 def groups(lines: list[Line]) -> set[str]:
-    return {name for word, rest in lines if word == "RUN" for name in re.findall(r"--group (\w+)", rest)}
+    """Those whose packages are installed, as pyproject.toml calls them."""
+    read = {name for word, rest in lines if word == "RUN" for name in re.findall(r"requirements/(\w+)\.txt", rest)}
+    return read - {"main"}
 
 
 def _machine(root: Path, lines: list[Line]) -> dict[str, str]:
@@ -153,8 +155,9 @@ def _copy(sources: list[str], target: Path, context: Path) -> None:
         if any(_matches(name, pattern) for pattern in ignored) or not (context / name).is_file():
             continue
         if sources == ["."] or name in sources:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(context / name, target / name)
+            there = target / (name if sources == ["."] else Path(name).name)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(context / name, there)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -1,10 +1,13 @@
-"""constraints.txt from poetry.lock, so that pip installs what Poetry locked: `python -m tools.constraints`."""
+"""What pip installs from what Poetry locked: constraints.txt for a checkout, requirements/*.txt for the images.
+`python -m tools.constraints` writes both."""
 
 import tomllib
 from pathlib import Path
 
+from tools import requirements
+from tools.requirements import HEADER
+
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = "# From poetry.lock by `poe constraints`; do not edit. A test fails when the two differ."
 
 
 def render(lock: Path) -> str:
@@ -21,3 +24,6 @@ if __name__ == "__main__":
     text = render(ROOT / "poetry.lock")
     (ROOT / "constraints.txt").write_text(text, encoding="utf-8")
     print(f"constraints.txt: {len(text.splitlines()) - 1} packages")
+    for name, text in requirements.render(ROOT / "poetry.lock").items():
+        (ROOT / "requirements" / f"{name}.txt").write_text(text, encoding="utf-8")
+        print(f"requirements/{name}.txt: {text.count('==')} packages, {text.count('--hash=')} wheels")

@@ -8,9 +8,7 @@ the one that serves stays free for everybody else and for its signals.
 import atexit
 import os
 import queue
-import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +25,8 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.infrastructure.child_supervisor import PR_SET_PDEATHSIG, prctl
+from llm_engineering.infrastructure.temporary_folders import TemporaryFolder
 from llm_engineering.serving.api.service import NotReady, WorkTimeout
 
 STOP_POLL = 0.05  # seconds between two looks whether a result is still wanted
@@ -115,7 +115,7 @@ class WorkerProcess:
         self._heard = time.monotonic()
         self._connection: Connection | None = None
         self._process: Any = None
-        self._folder = ""  # for its temporary files, which are gone with it
+        self._folder: TemporaryFolder | None = None  # for its temporary files, which are gone with it
         self._psutil: Any = None
         self._thread = threading.Thread(target=self._keep_running, name="answer process", daemon=True)
 
@@ -191,7 +191,8 @@ class WorkerProcess:
         self.kill()
         if self.pid is not None:
             self._process.join(1.0)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            self._folder.remove()
 
     def close(self) -> None:
         """Told to end; see `join`."""
@@ -231,10 +232,10 @@ class WorkerProcess:
 
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._folder = tempfile.mkdtemp(prefix="llm-twin-answers-")
+        self._folder = TemporaryFolder("answers")
         self._process = context.Process(
             target=_work,
-            args=(theirs, self._open, self._slots, os.getpid(), self._folder),
+            args=(theirs, self._open, self._slots, os.getpid(), str(self._folder.path)),
             name="answers",
             daemon=True,
         )
@@ -282,7 +283,8 @@ class WorkerProcess:
         if self.pid is not None:
             self.kill()
             self._process.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            self._folder.remove()
         if self._connection is not None:
             self._connection.close()
         for call in running:
@@ -342,11 +344,7 @@ def _work(
 def die_with_parent(parent: int) -> None:
     """Where there is Linux, SIGKILL arrives with the parent's end, whatever is being computed. Elsewhere the closed
     connection tells, between two calls."""
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1  # linux/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it had gone before
         os._exit(1)
 

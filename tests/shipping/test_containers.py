@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dockerfile import ROOT, Line, groups, stages
+from pymongo.uri_parser import parse_uri
 
 from llm_engineering.settings import PREFIX, Settings
 
@@ -96,9 +97,52 @@ def test_every_port_is_on_loopback():
 
 
 def test_the_stores_are_fixed_versions_and_mongo_is_none_that_leaks():
-    versions = {name: re.findall(r":v?(\d+)\.(\d+)\.(\d+)$", store["image"]) for name, store in STORES.items()}
+    versions = {name: re.findall(r":v?(\d+)\.(\d+)\.(\d+)[\w-]*@", store["image"]) for name, store in STORES.items()}
     assert {name: len(found) for name, found in versions.items()} == {"mongo": 1, "qdrant": 1}
     assert tuple(map(int, versions["mongo"][0])) > LEAKING_MONGO
+
+
+@pytest.mark.parametrize("service", COMPOSE["services"])
+def test_every_container_has_only_the_rights_it_needs_and_limits(service):
+    given = COMPOSE["services"][service]
+    assert given["cap_drop"] == ["ALL"]
+    assert given["security_opt"] == ["no-new-privileges:true"]
+    assert given["read_only"] is True
+    assert any(place.startswith("/tmp:size=") for place in given["tmpfs"])
+    assert {"mem_limit", "pids_limit", "cpus"} <= given.keys()
+    user = given.get("user") or last("USER", STAGES[given["build"]["target"]])
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+PASSWORDS = {"MONGO_PASSWORD", "QDRANT_API_KEY"}
+
+
+def test_no_password_is_written_here_and_nothing_starts_without():
+    """Each is asked for with `:?`, with which compose stops and says what is missing; none has a default."""
+    asked = re.findall(r"\$\{(\w+)(.*?)\}", (ROOT / "docker-compose.yml").read_text())
+    assert {name for name, _ in asked} == PASSWORDS
+    assert all(rest.startswith(":?") for _, rest in asked)
+
+
+def test_both_stores_ask_for_a_password_and_the_platform_gives_it():
+    mongo, qdrant = STORES["mongo"], STORES["qdrant"]
+    assert mongo["environment"]["MONGO_INITDB_ROOT_PASSWORD"].startswith("${MONGO_PASSWORD:?")
+    assert any("--keyFile" in word for word in mongo["command"])  # without it a replica set asks nobody
+    assert qdrant["environment"]["QDRANT__SERVICE__API_KEY"].startswith("${QDRANT_API_KEY:?")
+    user = mongo["environment"]["MONGO_INITDB_ROOT_USERNAME"]
+    for service in SERVICES.values():
+        password = re.sub(r"\$\{\w+:\?.*?\}", "secret", service["environment"]["TWIN_WAREHOUSE"])
+        parsed = parse_uri(password)
+        assert (parsed["username"], parsed["password"], parsed["database"]) == (user, "secret", "llm_twin")
+        assert parsed["options"]["authSource"] == "admin"
+        assert service["environment"]["TWIN_QDRANT_API_KEY"].startswith("${QDRANT_API_KEY:?")
+
+
+def test_no_password_is_in_a_command_that_the_machine_lists():
+    """Arguments are seen by everybody who may list processes."""
+    for service in COMPOSE["services"].values():
+        words = [*service.get("command", []), *service["healthcheck"]["test"]] if "healthcheck" in service else []
+        assert not [word for word in words if "${" in word]
 
 
 def test_ci_builds_every_target_and_starts_the_compose_file():
@@ -112,6 +156,7 @@ LINTERS = {
     "the Dockerfile": ("hadolint", "Dockerfile"),
     "the compose file": ("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"),
     "the workflow": ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/ci.yaml"),
+    "what renews the pins": ("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"),
 }
 
 

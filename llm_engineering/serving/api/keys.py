@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
 from llm_engineering.domain.noun import Noun
-from llm_engineering.infrastructure.files import write_whole
+from llm_engineering.infrastructure.files import make_folder, reason_of, write_whole
 from llm_engineering.infrastructure.json_lines import append_lines, lock_file
 from llm_engineering.serving.api.errors import AUTHENTICATION, ApiError
 from llm_engineering.settings import Settings
@@ -145,13 +145,13 @@ class KeyRing:
         from filelock import Timeout
 
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self._path.parent)
             with lock_file(self._path.with_name(f".{self._path.name}.lock")).acquire(timeout=LOCKED_FOR):
                 yield self.all()
         except Timeout:
             raise StoreUnavailable(f"another process has been changing {self._path} for long; try again") from None
         except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+            raise StoreUnavailable(f"{self._path} cannot be written: {reason_of(error)}") from error
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
         write_whole(self._path, _KEYS.dump_json(keys, indent=1), mode=0o600)
