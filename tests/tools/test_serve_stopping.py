@@ -60,12 +60,13 @@ class Served:
         return httpx.post(f"{self.address}/rag", content=QUESTION, headers={"Content-Type": "application/json"},
                           timeout=SECONDS).status_code == 200  # fmt: skip
 
-    def connect(self, sent: bytes) -> None:
+    def connect(self, sent: bytes) -> socket.socket:
         """A client that says this and no more."""
         port = urlsplit(self.address).port
         assert port is not None
         client = self._clients.enter_context(closing(socket.create_connection(("127.0.0.1", port))))
         client.sendall(sent)
+        return client
 
     def freeze(self) -> None:
         """Its processes do nothing any more, as in a library's code that never returns."""
@@ -109,11 +110,14 @@ def test_an_idle_server_ends_at_once_and_nothing_of_it_is_left(served, temporary
 
 def test_a_busy_one_ends_within_its_time_whatever_its_processes_do(served, temporary):
     served.freeze()
-    for _ in range(4):
-        served.connect(HEAD % len(QUESTION) + QUESTION)
+    clients = [served.connect(HEAD % len(QUESTION) + QUESTION) for _ in range(4)]
     until(lambda: "twin_questions_working 2.0" in httpx.get(f"{served.address}/metrics", timeout=SECONDS).text)
     served.process.send_signal(signal.SIGTERM)
     served.ends_within(DRAIN + 5, temporary=temporary)
+    for one in clients:
+        told = one.recv(100_000)
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"stopping"' in told
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
