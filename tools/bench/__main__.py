@@ -28,6 +28,7 @@ BENCHMARKS = (
     "rerun",
     "memory",
     "serving",
+    "hostile",
     "imports",
     "quality",
     "retrieval",
