@@ -31,6 +31,8 @@ BENCHMARKS = (
     "imports",
     "quality",
     "retrieval",
+    "hostile",
+    "kills",
 )
 
 

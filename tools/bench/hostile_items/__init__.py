@@ -1,0 +1,40 @@
+"""Hostile items: files, pages, feeds and archives of at most a few megabytes that were made to stop a reader.
+
+Each is a name, a kind and its bytes, the same every time. Nothing here reads them: `tools.bench.hostile` serves them
+among good ones, and the tests give them to one reader at a time.
+"""
+
+from tools.bench.hostile_items.answers import ANSWERS
+from tools.bench.hostile_items.item import Item
+from tools.bench.hostile_items.lists import LISTS
+from tools.bench.hostile_items.markdown import MARKDOWN
+from tools.bench.hostile_items.notebooks import NOTEBOOKS
+from tools.bench.hostile_items.pages import PAGES
+from tools.bench.hostile_items.pdfs import PDFS
+
+__all__ = ["BUDGETED", "ITEMS", "OVERRUN", "Item"]
+
+ITEMS = (*MARKDOWN, *NOTEBOOKS, *PDFS, *PAGES, *ANSWERS, *LISTS)
+
+# Without a budget of time and memory for each document and each page these hold a run for minutes, or for ever. Where
+# there is one, BUDGETED is True, and the tests try them all.
+BUDGETED = False
+OVERRUN = frozenset(
+    {
+        "attributes",
+        "bold-and-italics-crossed",
+        "brackets-in-lines.md",
+        "colspans",
+        "divs-and-scripts",
+        "divs-and-style-openers",
+        "feed-of-attributes",
+        "front-matter-merges.md",
+        "heading-of-spaces.md",
+        "headings",
+        "json-ld-of-objects",
+        "notebook-heading-of-spaces.ipynb",
+        "notebook-level-of-a-billion.ipynb",
+        "pdf-page-a-thousand-times.pdf",
+        "reference-definitions.md",
+    }
+)
