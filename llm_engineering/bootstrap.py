@@ -21,12 +21,13 @@ from llm_engineering.domain.ports import (
     Registry,
     Repositories,
     Reranker,
+    Sandbox,
     TokenEmbedder,
     Tracer,
     VectorStore,
     Warehouse,
 )
-from llm_engineering.features.config import EtlConfig, FetchConfig, GitConfig
+from llm_engineering.features.config import BudgetConfig, EtlConfig, FetchConfig, GitConfig
 from llm_engineering.inference.config import RetrievalConfig
 from llm_engineering.settings import Settings, load_settings
 
@@ -176,7 +177,28 @@ def _rate_limiter(per_host: int) -> "HostRateLimiter":
 def build_repositories(config: GitConfig, *, allow_hosts: tuple[str, ...] = ()) -> Repositories:
     from llm_engineering.infrastructure.fetchers.git import GitRepositories
 
-    return GitRepositories(timeout=config.timeout, max_bytes=config.max_repository_bytes, allow_hosts=allow_hosts)
+    return GitRepositories(
+        timeout=config.timeout,
+        max_bytes=config.max_repository_bytes,
+        max_files=config.max_files,
+        max_memory=config.max_memory,
+        allow_hosts=allow_hosts,
+    )
+
+
+def build_sandbox(config: BudgetConfig) -> Sandbox:
+    from llm_engineering.infrastructure.sandbox import InProcess, ProcessSandbox
+
+    return ProcessSandbox(**config.model_dump()) if config.processes else InProcess()
+
+
+@contextmanager
+def open_sandbox(config: BudgetConfig) -> Generator[Sandbox]:
+    sandbox = build_sandbox(config)
+    try:
+        yield sandbox
+    finally:
+        sandbox.close()
 
 
 def _unknown_scheme(variable: str, url: str, known: str) -> ConfigError:
@@ -193,11 +215,13 @@ def local_path(variable: str, url: str) -> Path:
 
 
 class PersonalDataStore(NamedTuple):
-    """`unit`: what it counts. `open` raises StoreUnavailable when it is down."""
+    """`unit`: what it counts. `open` raises StoreUnavailable when it is down. `is_derived`: a run that is going on
+    makes it from the warehouse, so it is erased after that."""
 
     name: str
     unit: str
     open: Callable[[], PersonalData]
+    is_derived: bool = False
 
 
 @dataclass
@@ -254,15 +278,15 @@ class Platform:
             PersonalDataStore("traces", "traces", lambda: self.tracer),
             PersonalDataStore("runs", "runs", ZenMLRuns),
             PersonalDataStore("models", "models", lambda: TrainedModels(self.registry, archive=archive_models)),
-            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors)),
+            PersonalDataStore("vectors", "passages", lambda: IndexedPassages(self.vectors), is_derived=True),
             PersonalDataStore("ledger", "links", lambda: self.ledger),
             PersonalDataStore("warehouse", "documents", lambda: self.warehouse),
         )
 
     @contextmanager
     def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:
-        """A fetcher, a browser that starts when first needed, and git; all closed on exit."""
-        fetcher = build_fetcher(config.fetch)
+        """A fetcher, a browser that starts when first needed, git, and a sandbox; all closed on exit."""
+        fetcher, sandbox = build_fetcher(config.fetch), build_sandbox(config.budget)
         opened: list[Browser] = []
 
         def browser() -> Browser:
@@ -279,10 +303,12 @@ class Platform:
                 fetch=fetcher,
                 browser=browser,
                 repositories=build_repositories(config.git, allow_hosts=config.fetch.allow_hosts),
+                sandbox=sandbox,
                 credentials=self._credentials,
                 max_file_bytes=config.git.max_file_bytes,
             )
         finally:
+            sandbox.close()
             fetcher.close()
             for one in opened:
                 one.close()
@@ -302,9 +328,19 @@ class Platform:
                 self.warehouse.close()
 
 
+def _prepare_process(settings: Settings) -> None:
+    from llm_engineering.infrastructure.process import prepare_process
+
+    urls = {"TWIN_WAREHOUSE": settings.warehouse_url, "TWIN_VECTORS": settings.vectors_url}
+    embedded = {name: url for name, url in urls.items() if url.startswith(("sqlite://", "edge://"))}
+    prepare_process(settings.home, [local_path(name, url) for name, url in embedded.items()])
+
+
 @contextmanager
 def open_platform(settings: Settings | None = None) -> Generator[Platform]:
-    platform = Platform(settings or load_settings())
+    settings = settings or load_settings()
+    _prepare_process(settings)
+    platform = Platform(settings)
     try:
         yield platform
     finally:

@@ -6,16 +6,18 @@ from pathlib import Path
 
 from llm_engineering.domain.chunks import IndexSpec, Where
 from llm_engineering.domain.documents import Author, Document, Kind
-from llm_engineering.domain.ports import Embedder, IndexInfo, Warehouse
+from llm_engineering.domain.ports import Embedder, IndexInfo, Sandbox, VectorStore, Warehouse
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.features.sources import SOURCES, Source
 from llm_engineering.infrastructure.embedders import HashingEmbedder
+from llm_engineering.infrastructure.sandbox import InProcess
 from llm_engineering.infrastructure.vectors.edge import EdgeVectorStore
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 
 DEFAULTS = FeatureConfig()
+IN_PROCESS = InProcess()
 
 
 def document(
@@ -47,9 +49,9 @@ def document(
 class FeatureBuild:
     """`close` it in the end."""
 
-    def __init__(self, folder: Path, embedder: Embedder | None = None) -> None:
-        self.folder = folder
-        self.vectors = EdgeVectorStore(folder / "vectors")
+    def __init__(self, folder: Path, embedder: Embedder | None = None, sandbox: Sandbox = IN_PROCESS) -> None:
+        self.folder, self.sandbox = folder, sandbox
+        self.vectors: VectorStore = EdgeVectorStore(folder / "vectors")
         self.embedder: Embedder = HashingEmbedder(32) if embedder is None else embedder
         self.open(folder)
 
@@ -68,6 +70,7 @@ class FeatureBuild:
         *,
         warehouse: Warehouse | None = None,
         rebuild: bool = False,
+        allow_empty: bool = False,
         on_progress: Callable[[FeatureReport], None] | None = None,
         stop: Callable[[], bool] | None = None,
         sources: Sequence[Source] = SOURCES,
@@ -78,8 +81,10 @@ class FeatureBuild:
             ledger=self.ledger,
             embedder=self.embedder,
             vectors=self.vectors,
+            sandbox=self.sandbox,
             config=config,
             rebuild=rebuild,
+            allow_empty=allow_empty,
             on_progress=on_progress,
             stop=stop,
             sources=sources,

@@ -8,6 +8,7 @@ import pytest
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Browser, Checkout, FetchContext, Fetched, Fetcher, Repositories
+from llm_engineering.infrastructure.sandbox import InProcess
 
 
 class Unreachable:
@@ -48,7 +49,12 @@ def fetch_context(
     max_file_bytes: int | None = None,
 ) -> FetchContext:
     return FetchContext(
-        fetch=fetch, browser=browser, repositories=repositories, credentials=credentials, max_file_bytes=max_file_bytes
+        fetch=fetch,
+        browser=browser,
+        repositories=repositories,
+        sandbox=InProcess(),
+        credentials=credentials,
+        max_file_bytes=max_file_bytes,
     )
 
 

@@ -15,8 +15,10 @@ from llm_engineering.domain.chunks import Hit, Where
 from llm_engineering.domain.citation_format import cite
 from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import BadQuestion, ConfigError, LLMTwinError
+from llm_engineering.domain.text import printable
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieval.retrieve import open_index, retrieve
+from tools.terminal import plain, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +52,7 @@ def main(question: str, author: str | None, limit: int | None, passages: bool, c
                 question, platform, console, config=load_ask_config(config), author=author, limit=limit
             )
     except LLMTwinError as error:
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(2 if isinstance(error, ConfigError | BadQuestion) else 1)
     sys.exit(0 if answer.answered else 1)
 
@@ -83,7 +85,7 @@ def print_answer(
         )
         for step in answer_stream(Question(text=question, where=where, limit=limit), context):
             if isinstance(step, Delta):
-                console.out(step.text, end="", highlight=False)
+                console.out(printable(step.text), end="", highlight=False)
     finally:
         reader.close()
     console.out("")
@@ -94,7 +96,6 @@ def print_answer(
 
 def print_sources(answer: Answer, console: "Console") -> None:
     """The cited passages by their numbers, then what else a reader should know about the answer."""
-    from rich.markup import escape
 
     cited = {citation.passage for citation in answer.citations}
     if cited:
@@ -102,9 +103,9 @@ def print_sources(answer: Answer, console: "Console") -> None:
     for passage in (one for one in answer.passages if one.number in cited):
         chunk = passage.chunk
         date = f", {chunk.published_at:%Y-%m-%d}" if chunk.published_at else ""
-        about = f"{escape(chunk.title or chunk.link)}  [dim]{escape(chunk.author_name)}{date}[/]"
-        console.print(f"{escape(cite(passage.number))} {about}", soft_wrap=True)
-        console.print(f"    [cyan]{escape(chunk.url)}[/]", soft_wrap=True)
+        about = f"{plain(chunk.title or chunk.link)}  [dim]{plain(chunk.author_name)}{date}[/]"
+        console.print(f"{plain(cite(passage.number))} {about}", soft_wrap=True)
+        console.print(f"    [cyan]{plain(chunk.url)}[/]", soft_wrap=True)
     notes = list(answer.understood.notes)
     if answer.removed_citations:
         notes.append(f"{answer.removed_citations} citations could not be verified and were removed")
@@ -112,7 +113,7 @@ def print_sources(answer: Answer, console: "Console") -> None:
         numbers = ", ".join(map(str, answer.suspicious_passages))
         notes.append(f"text that looks like instructions was neutralised in passage {numbers}")
     for note in notes:
-        console.print(f"[dim]({escape(note)})[/]", soft_wrap=True)
+        console.print(f"[dim]({plain(note)})[/]", soft_wrap=True)
 
 
 def search(question: str, platform: "Platform", *, author: str | None = None, limit: int = 5) -> list[Hit]:
@@ -146,7 +147,6 @@ def _where(author: str | None, reader: "VectorReader") -> Where | None:
 
 def print_passages(hits: list[Hit], console: "Console") -> None:
     """Each passage under its title, headings and link. The score ranks the passages of one answer, nothing more."""
-    from rich.markup import escape
     from rich.padding import Padding
     from rich.text import Text
 
@@ -154,9 +154,9 @@ def print_passages(hits: list[Hit], console: "Console") -> None:
         chunk = hit.chunk
         headings = [heading for heading in chunk.headings if heading != chunk.title]
         place = " > ".join((chunk.title or chunk.link, *headings))
-        console.print(f"[bold]{rank}. {escape(place)}[/]  [dim]{hit.score:.3f}[/]", soft_wrap=True)
-        console.print(f"   [dim]{escape(chunk.author_name)}[/]  [cyan]{escape(chunk.url)}[/]", soft_wrap=True)
-        console.print(Padding(Text(chunk.text.strip()), (0, 0, 1, 3)))
+        console.print(f"[bold]{rank}. {plain(place)}[/]  [dim]{hit.score:.3f}[/]", soft_wrap=True)
+        console.print(f"   [dim]{plain(chunk.author_name)}[/]  [cyan]{plain(chunk.url)}[/]", soft_wrap=True)
+        console.print(Padding(Text(printable(chunk.text.strip())), (0, 0, 1, 3)))
 
 
 if __name__ == "__main__":

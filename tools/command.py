@@ -4,9 +4,8 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import click
-
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
+from tools.terminal import say
 
 
 @contextmanager
@@ -15,5 +14,5 @@ def errors_as_exit_codes() -> Generator[None]:
     try:
         yield
     except LLMTwinError as error:
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -3,7 +3,6 @@
 Exit code 0: printed. 1: the store cannot be read. 2: a setting or the command line is wrong.
 """
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome, Reason
 from llm_engineering.domain.ports import Ledger
 from llm_engineering.features.crawl.coordinator import FIXABLE_HERE, RETRY_DEAD_AFTER
+from tools.terminal import plain, say, say_json
 
 MAX_ROWS = 200  # rows of the table; --json has all
 LOST = (Outcome.FAILED, Outcome.DEAD)
@@ -48,6 +48,7 @@ ADVICE = {
     Reason.LOADER: "see the message; the loader's own documentation says what it needs",
     Reason.BAD_LINK: "correct this line of the config",
     Reason.UNREADABLE: "open it; replace it by a copy that is whole and without a password, or remove it",
+    Reason.OVER_BUDGET: "too large, or made to stop a parser; if you trust it, raise the budget in the config",
     Reason.NO_SOURCE: "a source was removed or renamed: bring it back, or crawl the link again",
     Reason.INTERNAL_ERROR: "a fault of the program or of a library: the log of the run has the traceback",
 }
@@ -73,7 +74,7 @@ def crawl_status(author: str | None, as_json: bool) -> None:
                 _as_table(counts, letters)
                 _list_documents(list(failures))
     except LLMTwinError as error:
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
@@ -121,12 +122,11 @@ def _as_json(
             for one in failures
         ],
     }
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    say_json(document, indent=2)
 
 
 def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -135,7 +135,7 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
         return
     table = Table("author", "links", *(outcome.value for outcome in Outcome), title="Links by their last outcome")
     for name, count in counts.items():
-        table.add_row(escape(name), str(count.total()), *(str(count[outcome]) for outcome in Outcome))
+        table.add_row(plain(name), str(count.total()), *(str(count[outcome]) for outcome in Outcome))
     console.print(table)
     lost = sum(count[outcome] for count in counts.values() for outcome in LOST)
     if not lost:
@@ -146,12 +146,12 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
     console.print(f"Every run asks `failed` ones again; `dead` ones --retry-failed does, or a run {days} days later.")
     for _, entry in zip(range(MAX_ROWS), letters, strict=False):
         why = f"{entry.reason}: {entry.detail}" if entry.detail else str(entry.reason)
-        console.print(f"\n[bold]{escape(entry.link)}[/]", soft_wrap=True)
+        console.print(f"\n[bold]{plain(entry.link)}[/]", soft_wrap=True)
         tries = (
             f"{entry.attempts} attempt{'s'[: entry.attempts != 1]}, the last {entry.last_attempt:%Y-%m-%d %H:%M} UTC"
         )
-        console.print(f"  {entry.outcome} ({escape(why)}); {tries}", soft_wrap=True)
-        console.print(f"  [dim]{escape(advice(entry))}[/]", soft_wrap=True)
+        console.print(f"  {entry.outcome} ({plain(why)}); {tries}", soft_wrap=True)
+        console.print(f"  [dim]{plain(advice(entry))}[/]", soft_wrap=True)
     if lost > MAX_ROWS:
         console.print(f"\n… and {lost - MAX_ROWS} more; --json lists all.")
 
@@ -159,7 +159,6 @@ def _as_table(counts: dict[str, Counter[Outcome]], letters: Iterator[LedgerEntry
 def _list_documents(failures: list[DocumentFailure]) -> None:
     """Crawled, and not in the index."""
     from rich.console import Console
-    from rich.markup import escape
 
     if not failures:
         return
@@ -167,9 +166,9 @@ def _list_documents(failures: list[DocumentFailure]) -> None:
     console.print(f"\n[bold]Documents that are not in the index: {len(failures)}[/]")
     console.print("Tried again when they change, when the program does, or with `poe run-features --rebuild`.")
     for failure in failures[:MAX_ROWS]:
-        console.print(f"\n[bold]{escape(failure.link)}[/]", soft_wrap=True)
-        console.print(f"  {failure.reason} ({escape(failure.detail)})", soft_wrap=True)
-        console.print(f"  [dim]{escape(ADVICE[failure.reason])}[/]", soft_wrap=True)
+        console.print(f"\n[bold]{plain(failure.link)}[/]", soft_wrap=True)
+        console.print(f"  {failure.reason} ({plain(failure.detail)})", soft_wrap=True)
+        console.print(f"  [dim]{plain(ADVICE[failure.reason])}[/]", soft_wrap=True)
     if (more := len(failures) - MAX_ROWS) > 0:
         console.print(f"\n… and {more} more; --json lists all.")
 

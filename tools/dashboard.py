@@ -8,6 +8,7 @@ import click
 
 from llm_engineering.domain.errors import LLMTwinError, StoreUnavailable
 from tools.orchestrator import prepare
+from tools.terminal import say
 
 if TYPE_CHECKING:
     from zenml.zen_server.deploy.deployer import LocalServerDeployer
@@ -23,14 +24,14 @@ def dashboard(port: int, no_open: bool, stop: bool) -> None:
     """Start the ZenML dashboard in the background, and open it."""
     prepare()
     if stop:
-        click.echo("stopped" if stop_server() else "none was running")
+        say("stopped" if stop_server() else "none was running")
         return
     try:
         url = start_server(port)
     except LLMTwinError as error:
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(1)
-    click.echo(f"{url}  (user: default, no password; poe dashboard --stop ends it)")
+    say(f"{url}  (user: default, no password; poe dashboard --stop ends it)")
     if not no_open:
         webbrowser.open(url)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.noun import Noun
 from llm_engineering.settings import Settings, load_settings
+from tools.terminal import plain_lines
 
 
 class State(StrEnum):
@@ -81,13 +82,12 @@ MARKS = {State.FINE: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.BROKEN: 
 
 def print_findings(findings: list[Finding]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        mend = f"\n[dim]→ {escape(finding.mend)}[/]" if finding.mend else ""
-        table.add_row(MARKS[finding.state], finding.piece, escape(finding.found) + mend)
+        mend = f"\n[dim]→ {plain_lines(finding.mend)}[/]" if finding.mend else ""
+        table.add_row(MARKS[finding.state], finding.piece, plain_lines(finding.found) + mend)
     console = Console(highlight=False)
     console.print(table)
     broken = sum(finding.state == State.BROKEN for finding in findings)

@@ -1,6 +1,5 @@
 """`poe doctor`: every configured piece, whether it works, and how to mend what does not. Exit code 1 if it must be."""
 
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from llm_engineering.domain.text import redacted_url
 from llm_engineering.operate.plans import store_exists
 from llm_engineering.settings import Settings
 from tools.diagnosis import Check, CheckFailed, State, examine, print_findings
+from tools.terminal import say_json
 
 LITTLE_SPACE = 2_000_000_000  # bytes; the embedded stores of a few thousand pages take some hundred MB
 
@@ -83,6 +83,8 @@ def lock(settings: Settings) -> str:
     root = local_path("TWIN_VECTORS", url)
     if not root.exists():
         return "free"
+    if not os.access(root, os.W_OK):
+        raise CheckFailed(f"{root} cannot be written", "no run can write the index", state=State.NOTE)
     try:
         with index_versions.lock(root):
             return "free"
@@ -111,6 +113,11 @@ def freshness(settings: Settings) -> str:
         if built.revision is None:
             raise CheckFailed(
                 "the index does not say which revision of its embedder made it", "poe run-features --rebuild once"
+            )
+        if info.warehouse and info.warehouse.id != twin.warehouse.ref.id:
+            raise CheckFailed(
+                f"the index was filled from the warehouse {info.warehouse}, this is {twin.warehouse.ref}",
+                "correct TWIN_WAREHOUSE, TWIN_VECTORS or TWIN_HOME; or poe run-features --allow-empty",
             )
         try:
             waiting = sum(1 for _ in twin.warehouse.changes(info.token))
@@ -178,7 +185,12 @@ def zenml(_: Settings) -> str:
 def disk(settings: Settings) -> str:
     place = next(folder for folder in (settings.home.absolute(), *settings.home.absolute().parents) if folder.exists())
     if not os.access(place, os.W_OK):
-        raise CheckFailed(f"{place} cannot be written", "set TWIN_HOME to a folder of yours")
+        asked = settings.home.exists()
+        raise CheckFailed(
+            f"{place} cannot be written" + (": it can be asked, and nothing can be run" if asked else ""),
+            "set TWIN_HOME to a folder of yours",
+            state=State.NOTE if asked else State.BROKEN,
+        )
     free = shutil.disk_usage(place).free
     if free < LITTLE_SPACE:
         raise CheckFailed(f"{free / 1e9:.1f} GB free at {place}", "free some space", state=State.NOTE)
@@ -208,7 +220,7 @@ def doctor(as_json: bool) -> None:
     findings = list(examine(CHECKS))
     broken = any(finding.state == State.BROKEN for finding in findings)
     if as_json:
-        click.echo(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2, ensure_ascii=False))
+        say_json([finding.model_dump(mode="json") for finding in findings], indent=2)
     else:
         print_findings(findings)
     sys.exit(1 if broken else 0)

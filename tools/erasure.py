@@ -9,7 +9,7 @@ from llm_engineering.bootstrap import Platform
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import LLMTwinError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.personal_data import DataSubject, word_runs
-from llm_engineering.infrastructure.files import write_whole
+from llm_engineering.infrastructure.files import reason_of, write_whole
 
 
 def identify(platform: Platform, name: str) -> DataSubject:
@@ -79,7 +79,9 @@ def begin(platform: Platform, subject: DataSubject) -> None:
     try:
         write_whole(_file(platform, subject), subject.model_dump_json())
     except OSError as error:
-        raise StoreUnavailable(f"nothing was erased: {platform.settings.home} cannot be written ({error})") from error
+        raise StoreUnavailable(
+            f"nothing was erased: {platform.settings.home} cannot be written ({reason_of(error)})"
+        ) from error
 
 
 def finish(platform: Platform, subject: DataSubject) -> None:

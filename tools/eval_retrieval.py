@@ -14,6 +14,8 @@ from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.statistics import Estimate
 from llm_engineering.inference.evaluation.measures import MEASURES
 from llm_engineering.inference.evaluation.report import RetrievalReport
+from llm_engineering.infrastructure.files import reason_of, write_whole
+from tools.terminal import plain, plain_lines, say, say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +35,7 @@ def main(config: Path | None, accepting: bool, target: str | None, html: Path | 
     except LLMTwinError as error:
         if debug:
             raise
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
@@ -60,9 +62,9 @@ def evaluate(config: Path | None, *, accepting: bool, target: str | None, html: 
     show(reports[0], console)
     write(reports[0], target)
     if html:
-        html.write_text(render_report(reports[0]), encoding="utf-8")
+        write_file(html, render_report(reports[0]))
     if accepting:
-        click.echo(f"accepted: {accept(reports[0], settings)}", err=True)
+        say(f"accepted: {accept(reports[0], settings)}", err=True)
         return 0
     return ended.exit_code
 
@@ -71,17 +73,25 @@ def show(report: RetrievalReport, console: "Console") -> None:
     gain = report.best_gain
     console.print(table(report))
     console.print(
-        f"chosen on one half of the documents: {report.best}; on the other half MRR@10 {gain.value:+.1%} "
+        f"chosen on one half of the documents: {plain(report.best)}; on the other half MRR@10 {gain.value:+.1%} "
         f"against dense \\[{gain.low:+.1%}, {gain.high:+.1%}]"
     )
-    console.print(report.red or report.note, style="bold red" if report.red else None)
+    console.print(plain_lines(report.red or report.note), style="bold red" if report.red else None)
 
 
 def write(report: RetrievalReport, target: str | None) -> None:
     if target == "-":
-        click.echo(report.model_dump_json(indent=1))
+        say_json(report.model_dump_json(indent=1))
     elif target:
-        Path(target).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_file(Path(target), report.model_dump_json(indent=1) + "\n")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Whole or not at all. Raises LLMTwinError."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise LLMTwinError(f"{path} cannot be written: {reason_of(error)}") from error
 
 
 def table(report: RetrievalReport) -> "Table":
@@ -90,13 +100,13 @@ def table(report: RetrievalReport) -> "Table":
 
     questions = ", ".join(f"{count} {way}" for way, count in report.questions.items())
     title = f"golden set {report.golden}: {questions}; {report.chunks} passages of {report.documents} documents"
-    out = Table(title=title, title_justify="left")
+    out = Table(title=plain(title), title_justify="left")
     for column in ("setting", *MEASURES, "mrr@10 over dense", "mrr@10, author known"):
         out.add_column(column, justify="left" if column == "setting" else "right")
     for name in report.settings:
         scores, alone = report.of(name, half="all"), report.of(name, half="all", filtered=True)
         cells = [f"{scores.measures[measure].value:.3f}" for measure in MEASURES]
-        out.add_row(name, *cells, _with_interval(scores.gain), f"{alone.measures['mrr@10'].value:.3f}")
+        out.add_row(plain(name), *cells, _with_interval(scores.gain), f"{alone.measures['mrr@10'].value:.3f}")
     return out
 
 

@@ -12,10 +12,11 @@ import click
 from llm_engineering.domain.answers import Feedback
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.ports import FeedbackBook
-from llm_engineering.infrastructure.files import write_whole
+from llm_engineering.infrastructure.files import reason_of, write_whole
 from llm_engineering.infrastructure.tracing.jsonl import read_traces
 from llm_engineering.settings import load_settings
 from tools.command import errors_as_exit_codes
+from tools.terminal import plain, say
 from tools.traces import answer_of, question_of
 
 
@@ -29,7 +30,6 @@ def feedback() -> None:
 def list_(limit: int) -> None:
     """The last word on each answer, newest first."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     with errors_as_exit_codes():
@@ -43,7 +43,7 @@ def list_(limit: int) -> None:
         for one in words[:limit]:
             when = f"{one.at:%Y-%m-%d %H:%M}" if one.at else "?"
             up = "up" if one.thumbs_up else "down"
-            table.add_row(when, up, escape(one.question[:80]), escape(one.comment[:200]), escape(one.trace_id))
+            table.add_row(when, up, plain(one.question[:80]), plain(one.comment[:200]), plain(one.trace_id))
         console.print(table)
         console.print(f"{ups} up, {len(words) - ups} down")
 
@@ -57,7 +57,7 @@ def export(path: Path) -> None:
         found = list(candidates(words, load_settings().home / "traces"))
         _write(path, found)
         chosen = sum(one["chosen"] is not None for one in found)
-        click.echo(
+        say(
             f"{len(found)} candidates in {path}: {chosen} chosen, {len(found) - chosen} rejected; "
             f"{len(words) - len(found)} left out, for neither they nor their trace hold question and answer",
             err=True,
@@ -99,7 +99,7 @@ def _write(path: Path, rows: list[dict]) -> None:
     try:
         write_whole(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     except OSError as error:
-        raise LLMTwinError(f"{path} cannot be written: {error.strerror}") from error
+        raise LLMTwinError(f"{path} cannot be written: {reason_of(error)}") from error
 
 
 def _book() -> FeedbackBook:

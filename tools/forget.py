@@ -12,7 +12,9 @@ import click
 
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.ports import Erased, PersonalData
+from llm_engineering.domain.text import printable
 from tools.command import errors_as_exit_codes
+from tools.terminal import plain, say
 
 if TYPE_CHECKING:
     from llm_engineering.bootstrap import PersonalDataStore, Platform
@@ -52,9 +54,10 @@ def _forget(platform: "Platform", author: str, *, confirm: bool, with_models: bo
         raise LLMTwinError(f"there is no author {author!r}. Known: {', '.join(_known(platform)) or 'nobody yet'}")
     if confirm:
         what = ", ".join(f"{one.done.number:,} {one.store.unit}" for one in found if one.done.number)
-        click.confirm(f"Erase {author} for ever ({what or 'what an earlier try left'})?", abort=True)
+        click.confirm(f"Erase {printable(author)} for ever ({what or 'what an earlier try left'})?", abort=True)
     begin(platform, subject)
-    erased = [_try(store, lambda kept: kept.erase(subject)) for store in stores]
+    in_order = sorted(stores, key=lambda store: store.is_derived)
+    erased = [_try(store, lambda kept: kept.erase(subject)) for store in in_order]
     _show(author, erased)
     if any(one.error for one in erased):
         return 1
@@ -77,23 +80,22 @@ def _known(platform: "Platform") -> list[str]:
 
 def _show(author: str, erased: list[Outcome]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(f"erased of {author}"), title_justify="left", show_header=False)
+    table = Table(title=plain(f"erased of {author}"), title_justify="left", show_header=False)
     for one in erased:
         table.add_row(
             one.store.name, "[bold red]NOT ERASED[/]" if one.error else f"{one.done.number:,} {one.store.unit}"
         )
     Console().print(table)
     for remains in dict.fromkeys(one.done.remains for one in erased if one.done.remains):
-        click.echo(f"Not reached: {remains}")
-    click.echo(YOURS)
+        say(f"Not reached: {remains}")
+    say(YOURS)
     for one in erased:
         if one.error:
-            click.echo(f"{one.store.name} was not erased: {one.error}", err=True)
+            say(f"{one.store.name} was not erased: {one.error}", err=True)
     if any(one.error for one in erased):
-        click.echo("run the same command again when that is mended", err=True)
+        say("run the same command again when that is mended", err=True)
 
 
 if __name__ == "__main__":

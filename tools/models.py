@@ -3,7 +3,6 @@
 Exit code 0: done. 1: it could not be done, and says why. 2: the command line, a folder or a setting is wrong.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from llm_engineering.domain.documents import Author
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.models import AUTHORS, ModelVersion, Stage
 from tools.command import errors_as_exit_codes
+from tools.terminal import plain, say, say_json
 
 if TYPE_CHECKING:
     from llm_engineering.domain.ports import Registry
@@ -30,11 +30,11 @@ def list_command(as_json: bool) -> None:
     with errors_as_exit_codes():
         found = _open_registry().versions()
     if as_json:
-        click.echo(json.dumps([_as_fields(one) for one in found], indent=2, ensure_ascii=False))
+        say_json([_as_fields(one) for one in found], indent=2)
     elif found:
         _table(found)
     else:
-        click.echo("the registry is empty: `poe models register NAME FOLDER` puts a model in")
+        say("the registry is empty: `poe models register NAME FOLDER` puts a model in")
 
 
 @models.command()
@@ -49,9 +49,9 @@ def register(name: str, folder: Path, facts: tuple[str, ...], authors: tuple[str
         if authors:
             known[AUTHORS] = " ".join(sorted({Author(name=one).id for one in authors}))
         done = _open_registry().register(name, folder, facts=known)
-    click.echo(f"{done} is registered ({done.size / 1e6:,.1f} MB)")
+    say(f"{done} is registered ({done.size / 1e6:,.1f} MB)")
     if done.stage is None:
-        click.echo(f"`poe models promote {done.name} {done.version}` puts it in use")
+        say(f"`poe models promote {done.name} {done.version}` puts it in use")
 
 
 @models.command()
@@ -64,10 +64,10 @@ def promote(name: str, version: int, stage: str) -> None:
     """Put VERSION of NAME in a stage; the one that was there is archived."""
     with errors_as_exit_codes():
         done = _open_registry().promote(name, version, Stage(stage))
-    click.echo(f"{done}: {done.stage}")
+    say(f"{done}: {done.stage}")
     if done.stage is not Stage.ARCHIVED:
         reference = done.name if done.stage is Stage.PRODUCTION else f"{done.name}@{done.stage}"
-        click.echo(f"TWIN_LANGUAGE_MODEL=registry:{reference} answers with it; a running server follows")
+        say(f"TWIN_LANGUAGE_MODEL=registry:{reference} answers with it; a running server follows")
 
 
 def _open_registry() -> "Registry":
@@ -94,7 +94,6 @@ def _as_fields(version: ModelVersion) -> dict[str, object]:
 
 def _table(versions: list[ModelVersion]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from llm_engineering.infrastructure.weights import damage
@@ -106,9 +105,9 @@ def _table(versions: list[ModelVersion]) -> None:
         ]
         flag = "[bold red]an author of its training data was erased[/] " if one.erased_authors else ""
         wrong = damage(one)
-        known = f"[bold red]damaged: {escape(wrong)}[/]" if wrong else flag + escape(", ".join(facts))
+        known = f"[bold red]damaged: {plain(wrong)}[/]" if wrong else flag + plain(", ".join(facts))
         size = f"{one.size / 1e6:,.1f} MB"
-        table.add_row(one.name, str(one.version), one.stage or "", f"{one.created:%Y-%m-%d %H:%M}", size, known)
+        table.add_row(plain(one.name), str(one.version), one.stage or "", f"{one.created:%Y-%m-%d %H:%M}", size, known)
     Console(highlight=False).print(table)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llm_engineering.domain.runs import Report, RunRecord
 from llm_engineering.domain.text import duration_text
 from steps.run_control import listeners
+from tools.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def live(console: "Console") -> Generator[None]:
             with lock:
                 if part not in lines:
                     lines[part] = progress.add_task(plain(part), total=None, so_far="")
-                progress.update(lines[part], so_far=so_far)
+                progress.update(lines[part], so_far=plain(so_far))
 
         listeners.append(show)
         try:
@@ -92,10 +93,3 @@ def _show_failures(console: "Console", report: Report) -> None:
         )
     if (more := report.failed - FAILURES_SHOWN) > 0:
         console.print(f"  … and {more:,} more of {plain(report.part)}: poe crawl-status", soft_wrap=True)
-
-
-def plain(text: str) -> str:
-    """Text from outside: no markup, no control characters that would move the cursor."""
-    from rich.markup import escape
-
-    return escape("".join(letter for letter in text if letter.isprintable()))

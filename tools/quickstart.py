@@ -18,6 +18,7 @@ from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlCon
 from llm_engineering.operate.pipelines import pipeline_named
 from llm_engineering.settings import load_settings
 from tools.sample_site import PORT, SAMPLE, sample_site
+from tools.terminal import say
 
 BLOGGER, NOTE_TAKER = "Mira Halloran", "Jonas Reyes"
 PASSAGES = 3
@@ -36,7 +37,7 @@ def quickstart(question: str, port: int, crawl_only: bool, debug: bool) -> None:
     except LLMTwinError as error:
         if debug:
             raise
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(1)
 
 
@@ -48,9 +49,9 @@ def walk(question: str, port: int, *, debug: bool = False) -> int:
         switches = {"revalidate": True, "retry_failed": False, "rebuild": False}
         if code := run_and_show(pipeline_named("end_to_end_data"), config, switches, debug=debug).exit_code:
             return code
-    click.echo(f"\n2. Asking: {question}\n")
+    say(f"\n2. Asking: {question}\n")
     show_passages(question)
-    click.echo(NEXT.format(blogger=BLOGGER, taker=NOTE_TAKER))
+    say(NEXT.format(blogger=BLOGGER, taker=NOTE_TAKER))
     return 0
 
 
@@ -68,9 +69,9 @@ def sample(port: int) -> Generator[EndToEndConfig]:
     """The site is served until the end."""
     home = load_settings().home
     with sample_site(port) as site:
-        click.echo(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
+        say(f"1. Reading {BLOGGER}'s blog at {site}, a repository and {NOTE_TAKER}'s notes into {home}")
         if not site.endswith(f":{port}"):
-            click.echo(f"   (port {port} is taken, so these links are new ones to the warehouse)")
+            say(f"   (port {port} is taken, so these links are new ones to the warehouse)")
         yield sample_config(site, make_repository(home))
 
 
@@ -112,7 +113,7 @@ def make_repository(home: Path) -> Path | None:
     """A git repository with one commit, the same on every machine; None where there is no git."""
     git = shutil.which("git")
     if git is None:
-        click.echo("   (git is not installed, so the repository is left out)")
+        say("   (git is not installed, so the repository is left out)")
         return None
     folder = home.absolute() / "sample" / "tokenrate"
     if not (folder / ".git").exists():

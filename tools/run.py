@@ -15,6 +15,7 @@ from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.domain.runs import RunRecord
 from llm_engineering.operate.configs import load_config
 from llm_engineering.operate.pipelines import PIPELINES, Pipeline, Switches
+from tools.terminal import plain, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ def command_of(pipeline: Pipeline) -> click.Command:
         except LLMTwinError as error:
             if debug:
                 raise
-            click.echo(str(error), err=True)
+            say(error, err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
 
     return click.Command(pipeline.name, callback=run_it, params=list(options), help=pipeline.help + ".")
@@ -60,14 +61,14 @@ def show_plan(pipeline: Pipeline, config: BaseModel, switches: Switches) -> None
     from llm_engineering.domain.text import redacted_url
     from llm_engineering.operate.plans import store_exists
 
-    click.echo(f"{pipeline.name}: the config is fine; nothing was asked and nothing was written")
+    say(f"{pipeline.name}: the config is fine; nothing was asked and nothing was written")
     with open_platform() as platform:
         urls = {"warehouse": platform.settings.warehouse_url, "vectors": platform.settings.vectors_url}
         for store in pipeline.stores:
             if url := urls.get(store):
-                click.echo(f"{store:9} {redacted_url(url)}{'' if store_exists(url) else '  (will be created)'}")
+                say(f"{store:9} {redacted_url(url)}{'' if store_exists(url) else '  (will be created)'}")
         for line in pipeline.plan(platform, config, switches):
-            click.echo(line)
+            say(line)
 
 
 def check_stores(pipeline: Pipeline) -> None:
@@ -94,7 +95,7 @@ def run_and_show(
     from rich.console import Console
 
     from tools.orchestrator import start
-    from tools.progress import live, plain, show_record
+    from tools.progress import live, show_record
     from tools.stopping import stop_on_signals
 
     check_stores(pipeline)

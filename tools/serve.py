@@ -15,6 +15,7 @@ import click
 from llm_engineering.domain.errors import ConfigError, LLMTwinError
 from llm_engineering.serving.api.keys import key_ring
 from llm_engineering.settings import load_settings
+from tools.terminal import plain, say
 
 
 @click.group(invoke_without_command=True)
@@ -54,15 +55,14 @@ def add(team: str, rate: int | None, quota: int | None, expires: str | None) -> 
     """Make a key for TEAM and show it, this once."""
     with _errors_as_exit_code():
         key, secret = key_ring(load_settings()).add(team, rate=rate, quota=quota, expires=_moment(expires))
-        click.echo(f"key {key.id} for {key.team}; it is shown only now, so keep it:", err=True)
-        click.echo(secret)
+        say(f"key {key.id} for {key.team}; it is shown only now, so keep it:", err=True)
+        say(secret)
 
 
 @keys.command("list")
 def list_() -> None:
     """Every key, without its secret."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     with _errors_as_exit_code():
@@ -71,7 +71,7 @@ def list_() -> None:
         for key in key_ring(load_settings()).all():
             ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
             limits = (str(key.rate or "any"), str(key.quota or "any"))
-            table.add_row(key.id, escape(key.team), key.state(now), *limits, f"{key.created:%Y-%m-%d}", ends)
+            table.add_row(key.id, plain(key.team), key.state(now), *limits, f"{key.created:%Y-%m-%d}", ends)
         Console(highlight=False).print(table)
 
 
@@ -81,7 +81,7 @@ def revoke(key_id: str) -> None:
     """End KEY (its id, as `list` shows it) at once; a running server follows."""
     with _errors_as_exit_code():
         key = key_ring(load_settings()).revoke(key_id)
-        click.echo(f"key {key.id} of {key.team} is revoked")
+        say(f"key {key.id} of {key.team} is revoked")
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _errors_as_exit_code() -> Generator[None]:
     try:
         yield
     except LLMTwinError as error:
-        click.echo(str(error), err=True)
+        say(error, err=True)
         sys.exit(2)
 
 

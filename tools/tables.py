@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from llm_engineering.operate.pipelines import PIPELINES, Pipeline
+from tools.terminal import say
 
 BEGIN, END = "pipelines, written by `poe tables`", "end of pipelines"
 
@@ -51,7 +52,7 @@ def tables() -> None:
     """Write docs/run.md and CODEOWNERS from the table of pipelines."""
     for path, text in written(Path()).items():
         path.write_text(text, encoding="utf-8")
-        click.echo(f"{path} is written")
+        say(f"{path} is written")
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
 
 import click
 
-from llm_engineering.domain.text import redacted_url
+from llm_engineering.domain.text import escaped, redacted_url
 from llm_engineering.infrastructure.tracing.jsonl import find_traces, read_traces
 from llm_engineering.infrastructure.tracing.record import TraceRecord
 from llm_engineering.settings import Settings, load_settings
 from tools.command import errors_as_exit_codes
+from tools.terminal import plain, say, say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,15 +36,15 @@ def traces(limit: int, id_: str | None, as_json: bool) -> None:
     folder = settings.home / "traces"
     found = find_traces(folder, id_) if id_ else list(islice(read_traces(folder), limit))
     if id_ and not found:
-        click.echo(f"no trace has an id that begins with {id_!r}. {elsewhere(settings, folder)}", err=True)
+        say(f"no trace has an id that begins with {id_!r}. {elsewhere(settings, folder)}", err=True)
         sys.exit(1)
     if as_json:
         for trace in found:
-            click.echo(json.dumps(trace, ensure_ascii=False))
+            say_json(trace)
         return
     console = Console(highlight=False)
     if not found:
-        console.print(f"No trace yet. {elsewhere(settings, folder)}", markup=False)
+        console.print(f"No trace yet. {plain(elsewhere(settings, folder))}")
     elif id_ and len(found) == 1:
         show_one(found[0], console)
     else:
@@ -62,7 +62,6 @@ def elsewhere(settings: Settings, folder: Path) -> str:
 
 
 def show_table(found: list[TraceRecord], console: "Console") -> None:
-    from rich.markup import escape
     from rich.table import Column, Table
 
     whole = Column("id", no_wrap=True, min_width=36)  # it is there to be copied
@@ -71,30 +70,29 @@ def show_table(found: list[TraceRecord], console: "Console") -> None:
         stages = ", ".join(f"{stage['name']} {stage['ms']:.0f}" for stage in trace.get("stages", ()))
         table.add_row(
             _moment(trace),
-            escape(trace["id"]),
-            escape(_short(question_of(trace), 60)),
-            escape(_short(str(trace.get("output", {}).get("outcome", "")), 20)),
+            plain(trace["id"]),
+            plain(_short(question_of(trace), 60)),
+            plain(_short(str(trace.get("output", {}).get("outcome", "")), 20)),
             f"{trace.get('ms', 0):.0f}",
-            escape(stages),
+            plain(stages),
         )
     console.print(table)
 
 
 def show_one(trace: TraceRecord, console: "Console") -> None:
     """Question, rewrites, hits with scores, prompt, tokens, time of each stage: everything that was recorded."""
-    from rich.markup import escape
     from rich.text import Text
 
-    console.print(f"[bold]{escape(_short(question_of(trace), 200)) or '(no question)'}[/]")
-    console.print(f"[dim]{escape(trace['id'])}  {_moment(trace)} UTC  {trace.get('ms', 0):.1f} ms[/]")
+    console.print(f"[bold]{plain(_short(question_of(trace), 200)) or '(no question)'}[/]")
+    console.print(f"[dim]{plain(trace['id'])}  {_moment(trace)} UTC  {trace.get('ms', 0):.1f} ms[/]")
     for name in ("input", "output"):
         if trace.get(name):
             console.print(f"\n[bold]{name}[/]")
             console.print(Text(_readable(trace[name])))
     for stage in trace.get("stages", ()):
-        console.print(f"\n[bold]{escape(stage['name'])}[/]  [dim]{stage['start_ms']:.1f} + {stage['ms']:.1f} ms[/]")
+        console.print(f"\n[bold]{plain(stage['name'])}[/]  [dim]{stage['start_ms']:.1f} + {stage['ms']:.1f} ms[/]")
         if "error" in stage:
-            console.print(Text(f"  {visible(stage['error'])}", style="red"))
+            console.print(Text(f"  {escaped(stage['error'])}", style="red"))
         if stage.get("facts"):
             console.print(Text(_readable(stage["facts"])))
 
@@ -113,11 +111,11 @@ def _readable(value: Any, indent: int = 2) -> str:
     space = " " * indent
     match value:
         case dict():
-            return "\n".join(_pair(f"{visible(name)}:", one, indent) for name, one in value.items())
+            return "\n".join(_pair(f"{escaped(name)}:", one, indent) for name, one in value.items())
         case list():
             return "\n".join(_pair("-", one, indent) for one in value)
         case str():
-            return "\n".join(space + visible(line) for line in value.splitlines())
+            return "\n".join(space + escaped(line) for line in value.splitlines())
     return space + json.dumps(value)
 
 
@@ -127,7 +125,7 @@ def _pair(head: str, value: Any, indent: int) -> str:
         return f"{space}{head}\n{_readable(value, indent + 2)}"
     if isinstance(value, str) and "\n" in value:
         return f"{space}{head}\n{_readable(value, indent + 2)}"
-    return f"{space}{head} {visible(value) if isinstance(value, str) else json.dumps(value)}"
+    return f"{space}{head} {escaped(value) if isinstance(value, str) else json.dumps(value)}"
 
 
 def _members(value: dict | list) -> list:
@@ -141,13 +139,8 @@ def _moment(trace: TraceRecord) -> str:
         return "?"
 
 
-def visible(text: str) -> str:
-    """Control and direction characters as their escapes: what a stranger asked must not steer a terminal."""
-    return "".join(ascii(one)[1:-1] if category(one).startswith("C") else one for one in text)
-
-
 def _short(text: str, limit: int) -> str:
-    text = visible(" ".join(text.split()))
+    text = escaped(" ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -13,6 +13,7 @@ import click
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.text import redacted_url
 from tools.command import errors_as_exit_codes
+from tools.terminal import plain, say
 
 if TYPE_CHECKING:
     from llm_engineering.bootstrap import Platform
@@ -56,7 +57,7 @@ def import_command(path: Path) -> None:
                 done = import_warehouse(twin.warehouse, twin.ledger, path, progress=step)
             _table(f"imported from {path}", *_rows("documents", done.documents), *_rows("ledger entries", done.entries))
             if newer := done.documents.newer + done.entries.newer:
-                click.echo(f"{newer:,} are newer here than in the file, and were left as they are")
+                say(f"{newer:,} are newer here than in the file, and were left as they are")
 
 
 def _rows(what: str, done: "Restored") -> list[tuple[str, str]]:
@@ -94,10 +95,9 @@ def _progress(what: str, *, total: int | None) -> Generator[Callable[[], None]]:
 
 def _table(title: str, *rows: tuple[str, str]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", show_header=False)
+    table = Table(title=plain(title), title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right", overflow="fold")
     for row in rows:

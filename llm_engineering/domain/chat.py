@@ -12,6 +12,7 @@ from llm_engineering.domain.answers import Message, Role
 from llm_engineering.domain.chat_tokenizer import ChatTokenizer
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.domain.prompts import Prompt, answer_prompt
+from llm_engineering.domain.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -233,7 +234,7 @@ def print_sample(sample: TrainingSample, tokenizer: ChatTokenizer, *, console: "
     colour = console.color_system is not None
     tokens = []
     for token_id, trained in zip(sample.ids, sample.mask, strict=True):
-        token = str(tokenizer.decode([token_id])).replace("\n", "⏎\n")
+        token = printable(str(tokenizer.decode([token_id]))).replace("\n", "⏎\n")
         plain = f"[{token}]" if trained and not colour else token
         tokens.append(Text(plain, style="bold green" if trained else "bright_black"))
     console.print(Text("|").join(tokens), soft_wrap=True)

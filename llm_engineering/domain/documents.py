@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from typing import Annotated
 
 from pydantic import Field, JsonValue
 
@@ -22,6 +23,16 @@ class Author(Noun):
     @property
     def id(self) -> str:
         return stable_id("author", " ".join(self.name.split()).casefold())
+
+
+class WarehouseRef(Noun):
+    """Which warehouse: its own id, made when it was, and where it is."""
+
+    id: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.id})"
 
 
 class Document(Noun):
@@ -45,7 +56,7 @@ class Document(Noun):
     body: str
     meta: dict[str, JsonValue] = {}
     # set by the warehouse
-    revision: int = 1
+    revision: Annotated[int, Field(ge=1, le=2**53, strict=True)] = 1
     updated_at: datetime | None = None
 
     @property

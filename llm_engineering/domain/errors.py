@@ -34,6 +34,17 @@ class CleaningError(LLMTwinError):
     """The text of one document cannot be got out of its body: why. The raw body stays stored."""
 
 
+class OverBudget(LLMTwinError):
+    """One document, page or answer took more time or memory than it may: how much, and `place`, where it was."""
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message, place)
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} (at {self.place})" if self.place else self.args[0]
+
+
 class NotModified(LLMTwinError):
     """The link still holds what its validators (ETag, Last-Modified, commit) stand for. Not a failure."""
 
@@ -88,6 +99,15 @@ class TokenExpired(LLMTwinError):
     """The change feed no longer reaches back to this token: read everything again."""
 
 
+class WouldEmptyIndex(LLMTwinError):
+    """A run would remove most of the index, or let it follow another warehouse: which, how much, and what allows it.
+    Nothing was changed."""
+
+
+class AuthorErased(LLMTwinError):
+    """An author was erased while a run was still reading them. Nothing of what it read since was written."""
+
+
 class LinkConflict(LLMTwinError):
     """Two documents claim one canonical link."""
 
@@ -110,7 +130,9 @@ class BadQuestion(LLMTwinError):
 
 
 def raised_at(error: BaseException) -> str:
-    """The module and line that raised, and the last of ours before it."""
+    """The module and line that raised, and the last of ours before it; `error.raised_at` where another process knew."""
+    if place := vars(error).get("raised_at"):
+        return place
     frames = walk_tb(error.__traceback__)
     places = [f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in frames] or ["?"]
     ours = next((place for place in reversed(places) if place.startswith("llm_engineering.")), places[-1])

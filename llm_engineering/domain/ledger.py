@@ -2,6 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from llm_engineering.domain.noun import Noun
 
@@ -45,6 +48,7 @@ class Reason(StrEnum):
     LOADER = "loader"
     BAD_LINK = "bad_link"
     UNREADABLE = "unreadable"  # a stored body is damaged, encrypted or not what its media type says
+    OVER_BUDGET = "over_budget"  # took more time or memory than one document or page may
     NO_SOURCE = "no_source"  # the source of a stored document is no more
     INTERNAL_ERROR = "internal_error"  # an exception that nobody foresaw: a fault of ours or of a library
 
@@ -64,13 +68,13 @@ class LedgerEntry(Noun):
     outcome: Outcome
     reason: Reason | None = None
     detail: str = ""
-    attempts: int = 0  # since the last success
+    attempts: Annotated[int, Field(ge=0)] = 0  # since the last success
     first_seen: datetime
     last_attempt: datetime
     last_success: datetime | None = None
     etag: str | None = None
     last_modified: str | None = None
-    documents: int = 0
+    documents: Annotated[int, Field(ge=0)] = 0
     found_in: str = ""  # the line of the config whose list named it, as "substack:ann"; "" for a plain link
 
 

@@ -29,6 +29,7 @@ TRACKING = (
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+LONGEST_HOST = 253  # characters (RFC 1035)
 _KEPT = "-._~!$&'()*+,;=:@/%"  # stands for itself in a path (RFC 3986); what is left is percent-encoded
 
 
@@ -93,12 +94,14 @@ def _host(url: str, host: str) -> str:
         except ValueError as error:
             raise _bad(url, str(error)) from None
     host = host.rstrip(".")
+    if len(host) > LONGEST_HOST:
+        raise _bad(url, f"{host[:80]!r} is no host name: it has {len(host):,} characters")
     if not host.isascii():
         host = _punycode(url, host)
     host = host.lower()
     while host.startswith("www.") and "." in host[4:]:
         host = host[4:]
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+    if len(host) > LONGEST_HOST or not all(_LABEL.fullmatch(label) for label in host.split(".")):
         raise _bad(url, f"{host[:80]!r} is no host name")
     return host
 

@@ -1,15 +1,16 @@
 """The roles the rooms rely on. `bootstrap` decides who plays them; `tests/contracts` holds one law per role."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, TypeVarTuple
 
 from llm_engineering.domain.answers import Feedback, Usage
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, EmbeddingSpec, Facets, Hit, IndexSpec, Search, Where
-from llm_engineering.domain.documents import Document
+from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.models import ModelVersion, Stage
@@ -70,16 +71,29 @@ class Change(NamedTuple):
 
 
 class Warehouse(PersonalData, Protocol):
-    """Keeps what the crawlers found, one document per canonical link, and tells what changed since."""
+    """Keeps what the crawlers found, one document per canonical link, and tells what changed since.
+
+    What is read is what was written: a body that does not fit its `content_hash` raises StoreCorrupt."""
+
+    @property
+    def ref(self) -> WarehouseRef:
+        """Which one this is. Its id stays for as long as it lives; another one's is never the same."""
+
+    def adopt(self, warehouse_id: str) -> None:
+        """Go on as the warehouse of which this is to be a copy. Does nothing once something was stored here."""
 
     def put(self, documents: Iterable[Document]) -> PutResult:
         """Upsert, all or nothing per call. A new revision is written only when `content_hash` differs;
-        an unchanged document costs no write and makes no change event."""
+        an unchanged document costs no write and makes no change event. Raises AuthorErased as `Ledger.begin` says."""
 
-    def get(self, document_id: str) -> Document | None: ...
+    def erasures(self) -> int:
+        """How often an author was erased, whoever it was."""
+
+    def get(self, document_id: str) -> Document | None:
+        """Raises StoreCorrupt."""
 
     def documents(self, *, author_id: str | None = None, crawled_from: str | None = None) -> Iterator[Document]:
-        """Ordered by id; streams."""
+        """Ordered by id; streams. Raises StoreCorrupt."""
 
     def ids(self, *, author_id: str | None = None, crawled_from: str | None = None) -> Iterator[str]:
         """As `documents`, without their bodies."""
@@ -110,7 +124,7 @@ class Ledger(PersonalData, Protocol):
     """Keeps one record per link: its last outcome and why; and one per document that could not be indexed."""
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Upsert by link."""
+        """Upsert by link. Raises AuthorErased as `begin` says."""
 
     def entry(self, link: str) -> LedgerEntry | None: ...
 
@@ -120,7 +134,10 @@ class Ledger(PersonalData, Protocol):
         """Ordered by link; streams."""
 
     def begin(self, author_id: str, fingerprint: str) -> datetime:
-        """When the unfinished run of this author with this fingerprint began; now, if there is none."""
+        """When the unfinished run of this author with this fingerprint began; now, if there is none.
+
+        From here to `finish`, once the author was erased by whomever, this ledger and its warehouse raise AuthorErased
+        instead of writing anything of theirs."""
 
     def finish(self, author_id: str, fingerprint: str) -> None: ...
 
@@ -142,6 +159,7 @@ class IndexInfo(NamedTuple):
     token: str | None  # the change feed's, up to which the index is complete
     chunks: int
     version: str
+    warehouse: WarehouseRef | None = None  # the one it was filled from; None: not recorded
 
 
 class VectorReader(Protocol):
@@ -201,10 +219,12 @@ class VectorStore(Protocol):
     def reader(self, spec: IndexSpec | None = None) -> VectorReader:
         """`spec` None: whatever is published, for tools that only count or erase."""
 
-    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> AbstractContextManager[IndexWriter]:
+    def writer(
+        self, spec: IndexSpec, *, rebuild: bool = False, warehouse: WarehouseRef | None = None
+    ) -> AbstractContextManager[IndexWriter]:
         """Raises StoreLocked while another writer is open, EmbeddingMismatch when the published index has another
         spec, or no revision recorded, and `rebuild` is False. With `rebuild` it starts empty (token None) beside the
-        live one."""
+        live one. `warehouse` is recorded as what the index is filled from; None: as it was."""
 
     def erase(self, author_id: str) -> int:
         """Remove an author's chunks from everything on disk, unpublished builds too; returns chunks removed."""
@@ -382,12 +402,29 @@ class Repositories(Protocol):
         """A shallow copy in a temporary folder, removed on exit. Raises SourceError(GIT | TOO_LARGE | TIMEOUT)."""
 
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Sandbox(Protocol):
+    """Calls functions on what a stranger wrote, each within a budget of time and memory: it stops nothing else."""
+
+    def submit(self, function: Callable[[*Ts], T], *arguments: *Ts, size: int = 0) -> Future[T]:
+        """The result, later; whatever the function raises is raised by the future, and OverBudget when it took too
+        much. `function` is a plain function of a module, and may run elsewhere at the same time as others; `size`, in
+        characters or bytes, is what it works on."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class FetchContext:
-    """What a source may reach for. `browser` is called only when needed, and may say there is none (SourceError)."""
+    """What a source may reach for. `browser` is called only when needed, and may say there is none (SourceError);
+    what a stranger wrote is parsed in the `sandbox`."""
 
     fetch: Fetcher
     browser: Callable[[], Browser]
     repositories: Repositories
+    sandbox: Sandbox
     credentials: Callable[[str], tuple[str, str] | None] = lambda service: None
     max_file_bytes: int | None = None  # of one file of a repository; None: no limit

@@ -9,6 +9,7 @@ from llm_engineering.domain.chunks import Chunk
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.noun import Noun
+from llm_engineering.domain.passage_fence import without_fences
 
 ANSWER_TEMPLATE = "answer-v1"  # another text gets another name
 
@@ -144,4 +145,4 @@ def understand_prompt(
 
 
 def _attribute(text: str) -> str:
-    return " ".join(text.replace('"', "'").replace("<", "‹").replace(">", "›").split())[:200]  # noqa: RUF001
+    return " ".join(without_fences(text).replace('"', "'").replace("<", "‹").replace(">", "›").split())[:200]  # noqa: RUF001

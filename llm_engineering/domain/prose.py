@@ -10,7 +10,7 @@ CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without 
 
 SENTENCE_END = re.compile(
     r"(?:(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bcf)(?<!\bFig)(?<!\bal)(?<!\s[A-Z])"
-    r"[.!?…؟।]+[\"'”’»)\]*_]*(?=\s|$))|[。！？]+[”’」』]*"
+    r"(?<![.!?…؟।]{2})[.!?…؟।]++[\"'”’»)\]*_]*+(?=\s|$))|[。！？]+[”’」』]*"  # not tried again inside a run of signs
 )
 _BLOCK = re.compile(r"\n[ \t]*(?=\n|[-*+|>#]|\d+[.)]\s|```|~~~)|\n[ \t]*\n")
 _WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[’'][^\W\d_{CJK}]+)?")

@@ -1,9 +1,16 @@
-"""Text that every store can keep, and addresses that may be shown."""
+"""Text that every store can keep, text that a terminal may be given, and addresses that may be shown."""
 
+import json
 import re
 from datetime import timedelta
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# What a terminal obeys and does not show: C0 and C1 controls but tab and line feed, DEL, marks of direction, separators
+# of lines that are none, annotations, tags; and halves of characters, which cannot be written at all.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def storable(text: str) -> str:
@@ -20,6 +27,23 @@ def storable(text: str) -> str:
 def storable_in_place(text: str) -> str:
     """NUL and lone surrogates become U+FFFD one for one, so that every offset into `text` stays right."""
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def printable(text: str) -> str:
+    """Without what would steer a terminal (move its cursor, name its window, write its clipboard, turn its letters
+    round). Line feeds and tabs stay."""
+    return _STEERING.sub("", text)
+
+
+def escaped(text: str) -> str:
+    """As `printable`, but with the escape of each character where it stood, to be looked at."""
+    return _STEERING.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def printable_json(text: str) -> str:
+    """JSON that says the same and that a terminal may be given: what would steer it is escaped. Such characters only
+    stand inside the strings of JSON."""
+    return _STEERING.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def redacted_url(url: str) -> str:

@@ -62,7 +62,18 @@ class GitConfig(Noun):
 
     timeout: Annotated[float, Field(gt=0)] = 120.0
     max_repository_bytes: Annotated[int, Field(gt=0)] = 500_000_000
+    max_files: Annotated[int, Field(gt=0)] = 250_000  # and folders
+    max_memory: Annotated[int, Field(gt=0)] = 1_000_000_000  # of each process of git
     max_file_bytes: Annotated[int, Field(gt=0)] = 500_000
+
+
+class BudgetConfig(Noun):
+    """What parsing one page, feed or document may cost. What takes more is killed, reported, and stops nothing else."""
+
+    seconds: Annotated[float, Field(gt=0)] = 3.0  # of a processor
+    seconds_per_megabyte: Annotated[float, Field(ge=0)] = 10.0  # more, for each million characters
+    memory_bytes: Annotated[int, Field(ge=500_000_000)] = 2_000_000_000  # addresses of one child; it takes 0.1e9 itself
+    processes: Annotated[int, Field(ge=0, le=64)] = 2  # children that parse at the same time; 0: none, and no budget
 
 
 class EtlConfig(Noun):
@@ -73,6 +84,7 @@ class EtlConfig(Noun):
     browser: bool = True  # may the browser rung be used, where there is one
     fetch: FetchConfig = FetchConfig()
     git: GitConfig = GitConfig()
+    budget: BudgetConfig = BudgetConfig()
 
     @field_validator("authors")
     @classmethod
@@ -105,6 +117,7 @@ class FeatureConfig(Noun):
 
     chunking: ChunkingSpec = ChunkingSpec()
     min_success_rate: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the documents; fewer in the index is a red step
+    budget: BudgetConfig = BudgetConfig()
     buffer_chunks: Annotated[int, Field(ge=1)] = 1024  # embedded together, sorted by length; bounds the memory
 
 

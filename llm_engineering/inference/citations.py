@@ -23,7 +23,8 @@ _CITATION = re.compile(rf"(?P<space>[ \t]?){CITATION}(?!\()")  # [1](https://…
 _SENTENCE_TAIL = re.compile(rf"(?:\s*{CITATION})*[.!?]*\s*")
 _STARTED_CITATION = re.compile(STARTED_CITATION)
 _QUOTED = re.compile(r"[\"“«„]([^\"“”«»„]{3,}?)[\"”»“]")
-_FENCE = re.compile(r"^\s*(```|~~~)")
+_FENCE = re.compile(r"\s*(```|~~~)")
+_WORD = re.compile(r"\w+")
 _CODE = re.compile(r"`[^`\n]+`")
 
 
@@ -37,9 +38,8 @@ class CheckedSentence(NamedTuple):
 
 def check_sentence(sentence: str, passages: Sequence[Passage]) -> CheckedSentence:
     """Keep the citations that hold, in the form of `cite`; remove and count the others. Code is left alone."""
-    by_number = {passage.number: passage for passage in passages}
-    code = [match.span() for match in _CODE.finditer(sentence)]
-    markers = [m for m in _CITATION.finditer(sentence) if not any(start <= m.start() < end for start, end in code)]
+    supporting = _Supporting(passages)
+    markers = _markers(sentence)
     whole = _without_spans(sentence, [marker.span() for marker in markers])
     pieces: list[str] = []
     citations: list[Citation] = []
@@ -47,14 +47,13 @@ def check_sentence(sentence: str, passages: Sequence[Passage]) -> CheckedSentenc
     for marker in markers:
         clause = _CITATION.sub("", sentence[clause_start : marker.start()])
         numbers = cited_numbers(marker.group())
-        found = [one for number in numbers if (one := _supporting(by_number.get(number), clause, whole))]
+        found = [one for number in numbers if (one := supporting(number, clause, whole))]
         citations += found
         removed += len(numbers) - len(found)
         pieces.append(sentence[at : marker.start()])
         pieces += [marker["space"], *(cite(one.passage) for one in found)] if found else []
         at = marker.end()
-        if clause.strip(" \t.,;"):
-            clause_start = marker.end()
+        clause_start = marker.end()
     return CheckedSentence("".join((*pieces, sentence[at:])), tuple(dict.fromkeys(citations)), removed)
 
 
@@ -77,30 +76,64 @@ def support(claim: str, passage: Passage) -> tuple[float, int, int]:
     return best if best[0] >= needed else (0.0, 0, 0)
 
 
-def _supporting(passage: Passage | None, clause: str, whole: str) -> Citation | None:
-    """The clause before a marker is what it stands for; where that says next to nothing, the whole sentence is."""
-    if passage is None:
-        return None
-    says_something = len({word.stem for word in content_words(clause)}) > SHORT_CLAIM
-    share, start, end = support(clause if says_something else whole, passage)
-    if share < SUPPORT:
-        return None
-    return Citation(passage=passage.number, quote=passage.text[start:end], start=start, end=end)
+class _Supporting:
+    """The clause before a marker is what it stands for; where that says next to nothing, the whole sentence is.
+
+    What was looked for in a passage once is not looked for again: a sentence may cite one a thousand times."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._passages = {passage.number: passage for passage in passages}
+        self._known: dict[tuple[int, str], Citation | None] = {}
+
+    def __call__(self, number: int, clause: str, whole: str) -> Citation | None:
+        if (passage := self._passages.get(number)) is None:
+            return None
+        says_something = len({word.stem for word in content_words(clause)}) > SHORT_CLAIM
+        key = number, clause if says_something else whole
+        if key not in self._known:
+            share, start, end = support(key[1], passage)
+            quote = passage.text[start:end]
+            found = Citation(passage=number, quote=quote, start=start, end=end) if share >= SUPPORT else None
+            self._known[key] = found
+        return self._known[key]
+
+
+def _markers(sentence: str) -> list[re.Match[str]]:
+    """The citations outside of code."""
+    code = [match.span() for match in _CODE.finditer(sentence)]
+    found, at = [], 0
+    for marker in _CITATION.finditer(sentence):
+        while at < len(code) and code[at][1] <= marker.start():
+            at += 1
+        if at == len(code) or marker.start() < code[at][0]:
+            found.append(marker)
+    return found
 
 
 def _without_spans(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    for start, end in reversed(spans):
-        text = text[:start] + text[end:]
-    return text
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(text)]
+    return "".join(text[end:start] for end, start in zip(ends, starts, strict=True))
 
 
 def _find_verbatim(claim: str, text: str) -> tuple[int, int] | None:
     """Where the claim stands word for word; case, white space, and the shape of quotes and dashes do not matter."""
-    words = re.findall(r"\w+", claim)
+    words = _WORD.findall(claim)
     if len(words) < 3:
         return None
-    found = re.search(r"\b" + r"\W+".join(map(re.escape, words)) + r"\b", text, re.IGNORECASE)
-    return (found.start(), found.end()) if found else None
+    spoken, places = _spoken(text)
+    at = spoken.find(f" {' '.join(words).lower()} ")
+    if at < 0:
+        return None
+    first = spoken.count(" ", 0, at)
+    return places[first][0], places[first + len(words) - 1][1]
+
+
+@lru_cache(maxsize=256)
+def _spoken(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Its words in lower case, each between two spaces, and where each stands."""
+    found = list(_WORD.finditer(text))
+    return f" {' '.join(one.group().lower() for one in found)} ", tuple(one.span() for one in found)
 
 
 @lru_cache(maxsize=256)
@@ -121,15 +154,22 @@ class CitationChecker:
         self._passages = tuple(passages)
         self._buffer = ""
         self._in_fence = False
-        self.citations: list[Citation] = []
+        self._citations: dict[Citation, None] = {}
         self.removed = 0
+
+    @property
+    def citations(self) -> list[Citation]:
+        """Those that held, each once."""
+        return list(self._citations)
 
     def feed(self, piece: str) -> Iterator[str]:
         """The sentences that are whole now."""
         self._buffer += piece
-        while (end := self._first_sentence_end()) is not None:
-            ready, self._buffer = self._buffer[:end], self._buffer[end:]
+        at = 0
+        while (end := self._sentence_end(at)) is not None:
+            ready, at = self._buffer[at:end], end
             yield self._check(ready)
+        self._buffer = self._buffer[at:]
 
     def finish(self) -> Iterator[str]:
         """What is left; the answer has ended."""
@@ -137,21 +177,30 @@ class CitationChecker:
             ready, self._buffer = self._buffer, ""
             yield self._check(ready)
 
-    def _first_sentence_end(self) -> int | None:
-        """Where the first whole sentence ends, its citations and the white space after it included."""
-        line_end = self._buffer.find("\n")
-        if self._in_fence or _FENCE.match(self._buffer):
-            return line_end + 1 if line_end >= 0 else None
-        ends = [match.end() for match in SENTENCE_END.finditer(self._buffer)]
-        for end in sorted({*ends, *([line_end] if line_end >= 0 else [])}):
-            tail = _SENTENCE_TAIL.match(self._buffer, end)
+    def _sentence_end(self, at: int) -> int | None:
+        """Where the first whole sentence from `at` on ends, its citations and the white space after it included."""
+        text = self._buffer
+        if self._in_fence or _FENCE.match(text, at):
+            return text.find("\n", at) + 1 or None
+        for end in self._ends(at):
+            tail = _SENTENCE_TAIL.match(text, end)
             end = tail.end() if tail else end
-            after = self._buffer[end:]
-            if after and not _STARTED_CITATION.match(after):
+            if end < len(text) and not _STARTED_CITATION.match(text, end):
                 return end
-        if len(self._buffer) > MAX_BUFFER:
-            return self._buffer.rfind(" ", 0, MAX_BUFFER) + 1 or MAX_BUFFER
+        if len(text) - at > MAX_BUFFER:
+            return text.rfind(" ", at, at + MAX_BUFFER) + 1 or at + MAX_BUFFER
         return None
+
+    def _ends(self, at: int) -> Iterator[int]:
+        """Of the sentences from `at` on, and then of the line; within MAX_BUFFER, for what is longer is cut anyway."""
+        last = at + MAX_BUFFER
+        line_end = self._buffer.find("\n", at, last)
+        for match in SENTENCE_END.finditer(self._buffer, at, last):
+            if match.end() == last < len(self._buffer) or 0 <= line_end < match.end():
+                break
+            yield match.end()
+        if line_end >= 0:
+            yield line_end
 
     def _check(self, text: str) -> str:
         if _FENCE.match(text):
@@ -160,6 +209,6 @@ class CitationChecker:
         if self._in_fence:
             return text
         checked = check_sentence(text, self._passages)
-        self.citations += [one for one in checked.citations if one not in self.citations]
+        self._citations |= dict.fromkeys(checked.citations)
         self.removed += checked.removed
         return checked.text

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from llm_engineering.domain.passage_fence import without_fences
 from llm_engineering.domain.prompts import QUOTED_END, QUOTED_START
 
 # --- tokens that chat templates are made of -----------------------------------------------------------------
@@ -25,12 +26,13 @@ _TOKENS = re.compile(
 _ALPACA = re.compile(
     r"^(?P<hashes>#{2,4})(?=\s*(?:Instruction|Response|Input|System|Human|Assistant)s?\s*:)", re.I | re.M
 )
-_ROLE_LINE = re.compile(r"^(?P<role>\s*(?:system|assistant|human|developer))(?P<colon>\s*:)(?=\s*\S)", re.I | re.M)
+_ROLE_LINE = re.compile(r"^(?P<role>[^\S\n]*(?:system|assistant|human|developer))(?P<colon>\s*:)(?=\s*\S)", re.I | re.M)
 
 # --- characters that hide -----------------------------------------------------------------------------------
 
-_TAGS = re.compile("(?<!\U0001f3f4)[\U000e0000-\U000e007f\U000e0100-\U000e01ef]+")  # after a black flag: England
-_FLAG_TAGS = re.compile("\U0001f3f4[\U000e0020-\U000e007e]{2,8}\U000e007f")
+_TAGS = re.compile(  # those of a flag stay: a black flag, its tags and their end are England
+    "(?P<flag>\U0001f3f4[\U000e0020-\U000e007e]{2,8}\U000e007f)|[\U000e0000-\U000e007f\U000e0100-\U000e01ef]+"
+)
 _BIDI = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OVERRIDE = re.compile("[\u202d\u202e]")
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb]")
@@ -47,7 +49,7 @@ _ORDERS = r"(?:instructions?|prompts?|rules?|directions?|guidelines?|commands?|o
 _PHRASES = {
     "ignore instructions": (
         rf"\b(?:ignore|disregard|forget|override|bypass|discard|neglect|skip)\b(?:\s+(?:all|any|every|each|of|the|my))*"
-        rf"(?:\s+{_EARLIER})+(?:\s+(?:and|or|\w+ing|{_EARLIER}))*\s+{_ORDERS}\b",
+        rf"\s+{_EARLIER}(?>\s+(?:and|or|\w+ing|{_EARLIER})\b)*\s+{_ORDERS}\b",
         r"\b(?:ignore|disregard|forget)\s+(?:everything|anything|all(?:\s+that)?)\s+"
         r"(?:(?:that\s+)?(?:was|is|were|has been)\s+"
         r"(?:said|written|stated)\s+)?(?:above|before|previously|you (?:were|have been) told|you know|i said)\b",
@@ -74,7 +76,7 @@ _PHRASES = {
         r"(?:system\s+prompts?|system\s+message|hidden\s+prompts?|initial\s+(?:prompt|instructions)|instructions\s+(?:above|verbatim)|api\s+keys?)\b",
     ),
     "instruction to the reader's model": (
-        r"\b(?:new|updated|important|urgent|additional|hidden|secret)\s+(?:system\s+)?instructions?\s*(?:for\s+(?:the\s+)?"
+        r"\b(?:new|updated|important|urgent|additional|hidden|secret)\s+(?:system\s+)?instructions?(?:\s*for\s+(?:the\s+)?"
         r"(?:ai|assistant|model|llm|chatbot|bot)\w*)?\s*:",
         r"\b(?:attention|note|message|instructions?)\s+(?:to|for)\s+(?:all\s+|any\s+|the\s+)?(?:ai|llm|language)\s*"
         r"(?:models?|assistants?|agents?|chatbots?|systems?)s?\b",
@@ -96,7 +98,7 @@ _INJECTIONS = {name: re.compile("|".join(patterns), re.IGNORECASE) for name, pat
 _IMAGE = re.compile(r"!\[(?P<alt>[^\]\n]{0,300})\]\((?P<url>[^)\n]{0,2000})\)")
 _HTML_IMAGE = re.compile(r"<(?=\s*(?:img|iframe|script|object|embed|svg|link|meta|form)\b)", re.IGNORECASE)
 _CARRIES_DATA = re.compile(
-    r"[?&#][\w.-]*=?[^&]*(?:\{|\[|<|%7B|\$|DATA|SECRET|PROMPT|CONVERSATION|HISTORY|USER)|\{\w*\}|\$\{", re.I
+    r"[?&#][^?&#]*(?:\{|\[|<|%7B|\$|DATA|SECRET|PROMPT|CONVERSATION|HISTORY|USER)|\{\w*\}|\$\{", re.I
 )
 
 
@@ -135,10 +137,10 @@ def strip_active_content(text: str) -> str:
 def _remove_hidden_text(text: str, found: list[str]) -> str:
     if text.isascii() and not _CONTROL.search(text):
         return text.replace("\r\n", "\n").replace("\r", "\n")
-    if _OVERRIDE.search(text) or _INVISIBLE_RUN.search(text) or _TAGS.search(_FLAG_TAGS.sub("", text)):
+    untagged = _TAGS.sub(lambda match: match["flag"] or "", text)
+    if _OVERRIDE.search(text) or _INVISIBLE_RUN.search(text) or untagged != text:
         found.append("hidden text")
-    flags = [match.span() for match in _FLAG_TAGS.finditer(text)]
-    text = _TAGS.sub(lambda m: m.group() if any(a <= m.start() < b for a, b in flags) else "", text)
+    text = untagged
     for pattern in (_BIDI, _INVISIBLE, _JOINER, _CONTROL):
         text = pattern.sub("", text)
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -164,7 +166,9 @@ def _escape_control_tokens(text: str, found: list[str]) -> str:
         if changed != text:
             found.append(name)
             text = changed
-    return text
+    if (unfenced := without_fences(text)) != text:
+        found.append("fake end of a passage")
+    return unfenced
 
 
 def _image_without_url(match: re.Match[str], found: list[str]) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 LONGEST_BACKOFF = 20.0  # seconds
+LONGEST_RETRY_AFTER = 366 * 24 * 3600.0  # seconds; who asks for more is taken to ask for this
 
 
 def backoff(attempt: int, first: float, *, chance: Callable[[], float] = random.random) -> float:
@@ -21,14 +22,17 @@ def backoff(attempt: int, first: float, *, chance: Callable[[], float] = random.
 
 
 def retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date); None if it says nothing."""
+    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date), up to a year; None if it says
+    nothing."""
     value = (value or "").strip()
-    if seconds := re.fullmatch(r"(\d{1,9})\d*(\.\d+)?", value, re.ASCII):
-        return float(seconds[1] + (seconds[2] or ""))
+    if len(value) > 100:
+        return None
+    if re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII):
+        return min(LONGEST_RETRY_AFTER, float(value))
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        wanted = (when - (now or datetime.now(UTC))).total_seconds()
+    except (ValueError, TypeError, OverflowError, IndexError):  # what the standard library makes of odd dates
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+    return min(LONGEST_RETRY_AFTER, max(0.0, wanted))

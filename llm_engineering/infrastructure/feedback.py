@@ -12,6 +12,7 @@ from llm_engineering.domain.answers import Feedback
 from llm_engineering.domain.errors import StoreUnavailable
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import Erased
+from llm_engineering.infrastructure.files import make_folder, reason_of
 from llm_engineering.infrastructure.json_lines import append_lines, lock_file, remove_lines
 
 
@@ -26,7 +27,7 @@ class JsonlFeedback:
         """Durable when it returns. Raises StoreUnavailable that says which file and why."""
         stored = feedback if feedback.at else feedback.model_copy(update={"at": datetime.now(UTC)})
         with self._explained("written", "free the disk or mend its rights, then send it again"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             append_lines(self._path, stored.model_dump_json().encode() + b"\n", lock=self._lock, durable=True)
 
     def all(self) -> Iterator[Feedback]:
@@ -62,7 +63,7 @@ class JsonlFeedback:
             yield
         except OSError as error:
             raise StoreUnavailable(
-                f"the feedback file {self._path.name} cannot be {done} ({error.strerror}): {mend}"
+                f"the feedback file {self._path.name} cannot be {done} ({reason_of(error)}): {mend}"
             ) from error
 
 

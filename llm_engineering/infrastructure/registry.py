@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from llm_engineering.domain.errors import ConfigError, ModelNotFound, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.models import ModelVersion, Stage, check_facts, check_model_name
+from llm_engineering.infrastructure.files import make_folder
 from llm_engineering.infrastructure.weights import Taken, damage, model_folder, take
 from llm_engineering.infrastructure.zenml.connection import connected
 
@@ -229,7 +230,7 @@ def _link(client: "Client", version: "ModelVersionResponse", weights: "ArtifactV
 
 def _fresh_place(shelf: Path) -> Path:
     """Call it as the one writer: what others left unfinished is removed."""
-    shelf.mkdir(parents=True, exist_ok=True)
+    make_folder(shelf)
     for left in shelf.glob(f"*{UNFINISHED}"):
         shutil.rmtree(left)
     return shelf / uuid4().hex[:12]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.models import ModelVersion
-from llm_engineering.infrastructure.files import sync_folder
+from llm_engineering.infrastructure.files import make_folder, private, sync_folder
 
 BLOCK = 1 << 20  # bytes read at a time
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -77,8 +77,8 @@ def _names(folder: Path) -> list[Path]:
 def _take_file(path: Path, to: Path | None) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     if to:
-        to.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("rb") as source, (to or Path(os.devnull)).open("wb") as copy:
+        make_folder(to.parent)
+    with path.open("rb") as source, open(to or os.devnull, "wb", opener=private) as copy:
         while block := source.read(BLOCK):
             digest.update(block)
             copy.write(block)

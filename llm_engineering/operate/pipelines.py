@@ -83,6 +83,12 @@ REBUILD = Switch(
     help="Build the whole index again beside the live one, then swap.",
 )
 
+ALLOW_EMPTY = Switch(
+    name="allow_empty",
+    option="--allow-empty",
+    help="Let the index lose most of its documents, or follow another warehouse than the one it was filled from.",
+)
+
 PIPELINES = (
     Pipeline(
         name="digital_data_etl",
@@ -104,7 +110,7 @@ PIPELINES = (
         reads=(Store.WAREHOUSE, Store.VECTORS),
         writes=(Store.VECTORS,),
         owner="@llm-twin/features",
-        switches=(REBUILD,),
+        switches=(REBUILD, ALLOW_EMPTY),
     ),
     Pipeline(
         name="end_to_end_data",
@@ -115,7 +121,7 @@ PIPELINES = (
         reads=(Store.WAREHOUSE, Store.VECTORS),
         writes=(Store.WAREHOUSE, Store.VECTORS),
         owner="@llm-twin/features",
-        switches=(REVALIDATE, RETRY_FAILED, REBUILD),
+        switches=(REVALIDATE, RETRY_FAILED, REBUILD, ALLOW_EMPTY),
     ),
     Pipeline(
         name="evaluate_retrieval",

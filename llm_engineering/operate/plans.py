@@ -6,11 +6,12 @@ from pathlib import Path
 
 from llm_engineering.bootstrap import Platform, local_path
 from llm_engineering.domain.documents import Author
-from llm_engineering.domain.errors import SourceError
+from llm_engineering.domain.errors import SourceError, TokenExpired, WouldEmptyIndex
 from llm_engineering.domain.ledger import Outcome
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Ledger
 from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlConfig, FeatureConfig, LinkSpec
+from llm_engineering.features.indexing.removal_guard import RemovalGuard
 from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfig
 
 Switches = Mapping[str, bool]
@@ -32,11 +33,20 @@ def features(platform: Platform, config: FeatureConfig, switches: Switches) -> I
         reader = platform.vectors.reader()
         info = reader.info()
         reader.close()
+    if info is not None and not switches.get("allow_empty"):
+        try:
+            RemovalGuard(platform.warehouse, platform.vectors, rebuild=switches["rebuild"]).check_warehouse()
+        except WouldEmptyIndex as error:
+            yield f"features: this would be refused: {error}"
+            return
     if switches["rebuild"] or info is None:
         yield f"features: {platform.warehouse.count():,} documents would be indexed from nothing"
     else:
-        waiting = sum(1 for _ in platform.warehouse.changes(info.token))
-        yield f"features: {waiting:,} changes wait; the index holds {info.chunks:,} passages"
+        try:
+            waiting = f"{sum(1 for _ in platform.warehouse.changes(info.token)):,} changes wait"
+        except TokenExpired:
+            waiting = f"{platform.warehouse.count():,} documents would be compared"
+        yield f"features: {waiting}; the index holds {info.chunks:,} passages"
 
 
 def end_to_end(platform: Platform, config: EndToEndConfig, switches: Switches) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The evaluation of retrieval on an opened platform, and the run that later ones are compared with."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from llm_engineering.inference.evaluation.config import RetrievalEvaluationConfi
 from llm_engineering.inference.evaluation.evaluate import evaluate_retrieval
 from llm_engineering.inference.evaluation.report import RetrievalReport
 from llm_engineering.inference.retrieval.retrieve import open_index
-from llm_engineering.infrastructure.files import write_whole
+from llm_engineering.infrastructure.files import reason_of, write_whole
+from llm_engineering.infrastructure.temporary_folders import TemporaryFolder
 from llm_engineering.settings import Settings
 
 MOST_REMEMBERED = 4000  # passages by late interaction; their token vectors take up to 0.2 MB each
@@ -31,7 +31,7 @@ def evaluate_published(
     """
     reader = open_index(platform.vectors, embedder=platform.embedder)
     try:
-        with tempfile.TemporaryDirectory(prefix="llm-twin-evaluation-") as folder:
+        with TemporaryFolder("evaluation") as folder:
             report = evaluate_retrieval(
                 reader=reader,
                 embedder=platform.embedder,
@@ -77,14 +77,14 @@ def accepted_report(settings: Settings) -> RetrievalReport | None:
             "`poe eval-retrieval --accept`"
         ) from error
     except OSError as error:
-        raise StoreUnavailable(f"{file} cannot be read: {error.strerror}") from error
+        raise StoreUnavailable(f"{file} cannot be read: {reason_of(error)}") from error
 
 
 def accept(report: RetrievalReport, settings: Settings) -> Path:
     """Whole or not at all. Raises StoreUnavailable."""
     file = accepted_file(settings)
     try:
-        write_whole(file, report.model_dump_json(indent=1), mode=0o644)
+        write_whole(file, report.model_dump_json(indent=1))
     except OSError as error:
-        raise StoreUnavailable(f"{file} cannot be written: {error.strerror}") from error
+        raise StoreUnavailable(f"{file} cannot be written: {reason_of(error)}") from error
     return file

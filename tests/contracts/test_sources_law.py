@@ -22,6 +22,7 @@ from llm_engineering.domain.ports import FetchContext, Fetched
 from llm_engineering.features.config import AuthorConfig, GitConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.sources import SOURCES, source_for, source_named
+from llm_engineering.infrastructure.sandbox import InProcess
 
 PAGES = Path(__file__).resolve().parent.parent / "pages"
 EVERY = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
@@ -71,7 +72,12 @@ class Scene:
         from llm_engineering.bootstrap import build_repositories
 
         saved = Saved(self.here, self.case.get("serve", {}))
-        context = FetchContext(fetch=saved, browser=lambda: saved, repositories=build_repositories(GitConfig()))
+        context = FetchContext(
+            fetch=saved,
+            browser=lambda: saved,
+            repositories=build_repositories(GitConfig()),
+            sandbox=InProcess(),
+        )
         author = AuthorConfig(name="Ann", links=[self.case["line"]])
         return crawl_author(
             author,

@@ -2,14 +2,23 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
+from pathlib import Path
 
 import pytest
-from stores import a_document
+from stores import a_document, an_entry
 
 from llm_engineering.domain.documents import Author, Kind
-from llm_engineering.domain.errors import LinkConflict, SourceError, StoreUnavailable, TokenExpired
+from llm_engineering.domain.errors import (
+    AuthorErased,
+    LinkConflict,
+    SourceError,
+    StoreLocked,
+    StoreUnavailable,
+    TokenExpired,
+)
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import PutResult
 
@@ -293,6 +302,85 @@ def test_erasing_an_author_leaves_the_others_and_tells_the_feed(warehouse):
     assert warehouse.count(author_id=ANN) == 0
     assert changed(warehouse, token) == {a_document("a").id: None, a_document("b").id: None}
     assert (warehouse.holds(ANN_HERSELF), warehouse.erase(ANN_HERSELF).number) == (0, 0)
+
+
+def test_what_was_begun_before_an_author_was_erased_stores_nothing_of_them(open_stores):
+    (warehouse, ledger), (other, _) = open_stores(), open_stores()
+    for author in (ANN, BOB):
+        ledger.begin(author, "x")
+    warehouse.put([a_document("a")])
+    before = warehouse.erasures()
+    assert other.erase(ANN_HERSELF).number == 1
+    with pytest.raises(AuthorErased, match="nothing more of theirs is stored"):
+        warehouse.put([a_document("c", author="Bob"), a_document("b")])
+    with pytest.raises(AuthorErased):
+        ledger.record([an_entry("a")])
+    assert (warehouse.count(), list(ledger.entries())) == (0, [])
+    assert warehouse.erasures() != before
+    assert warehouse.put([a_document("c", author="Bob")]).inserted == 1
+    ledger.begin(ANN, "x")  # a run that began since
+    assert warehouse.put([a_document("a")]).inserted == 1
+
+
+def test_erasing_the_ledger_ends_what_was_begun_too(open_stores):
+    (warehouse, ledger), (_, other) = open_stores(), open_stores()
+    ledger.begin(ANN, "x")
+    ledger.record([an_entry("a")])
+    assert other.erase(ANN_HERSELF).number == 1
+    with pytest.raises(AuthorErased):
+        warehouse.put([a_document("a")])
+
+
+def test_of_an_author_who_is_erased_while_others_write_them_nothing_stays(open_stores):
+    """Whatever the order in which the two commit."""
+    warehouse, _ = open_stores()
+    begun = threading.Event()
+
+    def write(writer):
+        mine, ledger = open_stores()
+        ledger.begin(ANN, writer)
+        for i in range(10_000):
+            mine.put([a_document(f"{writer}-{i}")])
+            begun.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = [pool.submit(write, writer) for writer in ("x", "y")]
+        assert begun.wait(60)
+        erased = False
+        while not erased:
+            with suppress(StoreLocked):  # they are in the way of wiping, not of deleting
+                warehouse.erase(ANN_HERSELF)
+                erased = True
+        for one in writing:
+            with pytest.raises(AuthorErased):
+                one.result(timeout=60)
+    assert warehouse.count() == 0
+
+
+def test_no_name_is_kept_of_an_erased_author(store_url, open_stores):
+    warehouse, ledger = open_stores()
+    warehouse.put([a_document("a")])
+    warehouse.erase(ANN_HERSELF)
+    ledger.erase(ANN_HERSELF)
+    warehouse.close()
+    if store_url.startswith("sqlite"):
+        file = Path(store_url.removeprefix("sqlite:///"))
+        assert ANN.encode() not in b"".join(one.read_bytes() for one in file.parent.glob("warehouse.db*"))
+
+
+# --- identity -----------------------------------------------------------------------------------------------
+
+
+def test_a_warehouse_has_an_id_that_stays_and_that_a_new_one_may_take_over_from_its_original(open_stores):
+    warehouse, _ = open_stores()
+    assert open_stores()[0].ref == warehouse.ref
+    warehouse.adopt("0123abcd")
+    assert open_stores()[0].ref.id == warehouse.ref.id == "0123abcd"
+    warehouse.put([a_document()])
+    token = last_token(warehouse)
+    warehouse.adopt("another")
+    assert open_stores()[0].ref.id == warehouse.ref.id == "0123abcd"
+    assert list(warehouse.changes(token)) == []
 
 
 # --- restoring (for import) ---------------------------------------------------------------------------------

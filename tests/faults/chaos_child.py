@@ -2,7 +2,7 @@
 
 import sys
 
-from llm_engineering.bootstrap import open_platform
+from llm_engineering.bootstrap import open_platform, open_sandbox
 from llm_engineering.features.config import EtlConfig, FeatureConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.indexing.ingest import build_features
@@ -21,14 +21,17 @@ def main(config: EtlConfig) -> None:
                     min_success_rate=config.min_success_rate,
                     on_progress=lambda report: print("crawl", report.links, flush=True),
                 )
-        build_features(
-            warehouse=twin.warehouse,
-            ledger=twin.ledger,
-            embedder=twin.embedder,
-            vectors=twin.vectors,
-            config=FeatureConfig(buffer_chunks=12),
-            on_progress=lambda report: print("features", report.chunks_embedded, flush=True),
-        )
+        features = FeatureConfig(buffer_chunks=12)
+        with open_sandbox(features.budget) as sandbox:
+            build_features(
+                warehouse=twin.warehouse,
+                ledger=twin.ledger,
+                embedder=twin.embedder,
+                vectors=twin.vectors,
+                sandbox=sandbox,
+                config=features,
+                on_progress=lambda report: print("features", report.chunks_embedded, flush=True),
+            )
     print("done", flush=True)
 
 

@@ -15,6 +15,7 @@ from llm_engineering.bootstrap import open_platform
 from llm_engineering.domain.chunks import Chunk
 from llm_engineering.features.config import EtlConfig, FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
+from llm_engineering.infrastructure.sandbox import InProcess
 from llm_engineering.infrastructure.vectors.edge_engine import EdgeEngine
 from llm_engineering.infrastructure.vectors.index_versions import current
 from llm_engineering.infrastructure.vectors.points import SIBLINGS
@@ -151,6 +152,7 @@ def nothing_is_left_to_do(home: Path) -> bool:
             ledger=twin.ledger,
             embedder=twin.embedder,
             vectors=twin.vectors,
+            sandbox=InProcess(),
             config=FeatureConfig(),
         )
     return report.chunks_embedded == report.documents_seen == 0

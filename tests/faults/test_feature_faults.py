@@ -23,7 +23,7 @@ from llm_engineering.features.cleaning.clean import clean_body
 from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.config import ChunkingSpec, FeatureConfig
 from llm_engineering.features.indexing import failures
-from llm_engineering.features.indexing.chunking import chunks_of
+from llm_engineering.features.indexing.chunking import chunks_of_all, cut
 from llm_engineering.features.sources import SOURCES, Source, source_named
 from llm_engineering.infrastructure.embedders import HashingEmbedder
 from llm_engineering.infrastructure.warehouse.sqlite import SqliteLedger
@@ -373,16 +373,9 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_chunks(features,
     process.wait()
     process.stdout.close()
     report = features.run()
-    expected = [
-        (chunk.document_id, chunk.start, chunk.text)
-        for one in documents
-        for chunk in chunks_of(
-            one,
-            source_named(one.source).clean(one.body, one.media_type),
-            max_tokens=EMBEDDER.spec.max_tokens,
-            window_size=1200,
-            count_tokens=EMBEDDER.count_tokens,
-        )
-    ]
+    limit = EMBEDDER.spec.max_tokens
+    cuts = [(one, cut(source_named(one.source).clean(one.body, one.media_type), limit)) for one in documents]
+    all_chunks = chunks_of_all(cuts, max_tokens=limit, window_size=1200, count_tokens=EMBEDDER.count_tokens)
+    expected = [(chunk.document_id, chunk.start, chunk.text) for chunks in all_chunks for chunk in chunks]
     assert features.chunks() == sorted(expected)
     assert report.chunks_total == len(expected)

@@ -12,6 +12,7 @@ from llm_engineering.features.reading import feeds
 from llm_engineering.features.reading.feeds import links_at
 from llm_engineering.features.source import Target
 from llm_engineering.features.sources import web_article
+from llm_engineering.infrastructure.sandbox import InProcess
 
 LEVELS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">\n' for n in range(1, 10))
 LAUGHS = (
@@ -80,7 +81,7 @@ def test_binary_sent_as_a_page_is_refused(site, context):
 def test_a_malformed_feed_or_sitemap_says_where(site, context, path, body, where):
     site.page(path, body, media="application/xml")
     with pytest.raises(SourceError) as caught:
-        list(links_at(site.url(path), context.fetch))
+        list(links_at(site.url(path), context.fetch, InProcess()))
     assert caught.value.reason is Reason.BAD_FEED
     assert where in caught.value.detail
     assert not caught.value.retry
@@ -91,7 +92,7 @@ def test_a_malformed_feed_or_sitemap_says_where(site, context, path, body, where
 def test_xml_entities_are_refused_and_never_expanded(site, context, bomb, media):
     site.page("/feed", bomb, media=media)
     with pytest.raises(SourceError) as caught:
-        list(links_at(site.url("/feed"), context.fetch))
+        list(links_at(site.url("/feed"), context.fetch, InProcess()))
     assert caught.value.reason is Reason.BAD_FEED
     assert "entities" in caught.value.detail
 
@@ -100,14 +101,14 @@ def test_a_sitemap_that_unpacks_to_too_much_is_refused(site, context, monkeypatc
     monkeypatch.setattr(feeds, "MAX_UNPACKED", 10_000)
     site.page("/s.xml.gz", gzip.compress(b"<urlset>" + b" " * 1_000_000 + b"</urlset>"), media="application/gzip")
     with pytest.raises(SourceError) as caught:
-        list(links_at(site.url("/s.xml.gz"), context.fetch))
+        list(links_at(site.url("/s.xml.gz"), context.fetch, InProcess()))
     assert caught.value.reason is Reason.TOO_LARGE
 
 
 def test_a_broken_gzip_sitemap_says_so(site, context):
     site.page("/s.xml.gz", b"\x1f\x8b" + b"garbage" * 9, media="application/gzip")
     with pytest.raises(SourceError, match="broken gzip"):
-        list(links_at(site.url("/s.xml.gz"), context.fetch))
+        list(links_at(site.url("/s.xml.gz"), context.fetch, InProcess()))
 
 
 NESTED = {

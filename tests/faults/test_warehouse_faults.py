@@ -1,6 +1,7 @@
 """A warehouse that is down, locked, full, corrupt or somebody else's: the error says what, where and what to do,
 and nothing is lost or half-written."""
 
+import json
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import zlib
 from base64 import b64encode
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from llm_engineering.domain.errors import (
     StoreUnavailable,
     TokenExpired,
 )
+from llm_engineering.infrastructure.warehouse import rows
 from llm_engineering.infrastructure.warehouse.mongo import open_mongo
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 
@@ -82,6 +85,51 @@ def test_a_damaged_document_does_not_keep_the_others_from_the_change_feed(stores
     assert (first.document.link, last.document.link) == (a_document("a").link, a_document("c").link)
     assert (damaged.document_id, damaged.document) == (a_document("b").id, None)
     assert "cannot be read" in str(damaged.error)
+
+
+def test_no_flipped_byte_is_given_out_as_what_was_written(path):
+    """Every byte of the file that belongs to a document's text, its title, its links and what is known of it."""
+    whole = a_document("a", "The text of it. " * 20, title="A title", meta={"commit": "abc"}, url="https://u.example/")
+    warehouse, _ = open_sqlite(path)
+    warehouse.put([whole])
+    stored = warehouse.get(whole.id)
+    with warehouse._file.reading() as connection:
+        [(payload,)] = connection.execute("SELECT payload FROM documents").fetchall()
+    for at in range(0, len(payload), 3):
+        for bit in (1, 64):
+            flipped = payload[:at] + bytes([payload[at] ^ bit]) + payload[at + 1 :]
+            with warehouse._file.writing() as connection:
+                connection.execute("UPDATE documents SET payload=?", (flipped,))
+            for read in (lambda: warehouse.get(whole.id), lambda: list(warehouse.documents())):
+                with pytest.raises(StoreCorrupt, match=rf"document {whole.id} .*run-etl --no-cache"):
+                    read()
+            [change] = warehouse.changes(None)
+            assert (change.document, type(change.error)) == (None, StoreCorrupt)
+    assert warehouse.put([whole]).updated == 1  # reading the link again mends it
+    assert warehouse.get(whole.id).model_copy(update={"revision": 1, "updated_at": stored.updated_at}) == stored
+    warehouse.close()
+
+
+@pytest.mark.parametrize("change", ["body", "title", "link"])
+def test_a_document_that_somebody_rewrote_is_not_what_was_stored(path, change):
+    """With a seal of their own, or as older versions wrote it, without one: the content's hash is looked at, too."""
+    warehouse, _ = open_sqlite(path)
+    warehouse.put([a_document("a", title="A title")])
+    with warehouse._file.reading() as connection:
+        [(payload,)] = connection.execute("SELECT payload FROM documents").fetchall()
+    fields = json.loads(payload[: -rows.SEAL])
+    for rewritten in (fields, fields | {change: fields[change] + "!"}):
+        bare = json.dumps(rewritten).encode()
+        for forged in (bare, rows._sealed(bare)):
+            with warehouse._file.writing() as connection:
+                connection.execute("UPDATE documents SET payload=?", (forged,))
+            if rewritten == fields:
+                assert warehouse.get(a_document("a").id).body == "text"
+            else:
+                with pytest.raises(StoreCorrupt, match="not what was stored under its link and its content hash"):
+                    warehouse.get(a_document("a").id)
+    assert warehouse.put([a_document("a", title="A title")]).updated == 1
+    warehouse.close()
 
 
 def test_a_file_of_before_documents_could_fail_is_read(stores, path):
@@ -330,6 +378,19 @@ def test_a_damaged_document_in_mongodb_is_named(mongo):
     mongo._documents.update_one({"_id": a_document().id}, {"$set": {"payload": b"half"}})
     with pytest.raises(StoreCorrupt, match=f"document {a_document().id} cannot be read"):
         mongo.get(a_document().id)
+
+
+def test_a_document_that_somebody_rewrote_in_mongodb_is_not_what_was_stored_and_is_mended_by_reading_it_again(mongo):
+    mongo.put([a_document()])
+    stored = mongo._documents.find_one({"_id": a_document().id})
+    rewritten = zlib.decompress(stored["payload"]).replace(b'"text"', b'"test"')
+    bare = rewritten[: -rows.SEAL]
+    for payload in (rewritten, bare, rows._sealed(bare)):
+        mongo._documents.update_one({"_id": a_document().id}, {"$set": {"payload": zlib.compress(payload)}})
+        with pytest.raises(StoreCorrupt, match=f"document {a_document().id} "):
+            mongo.get(a_document().id)
+    assert mongo.put([a_document()]).updated == 1
+    assert mongo.get(a_document().id).body == "text"
 
 
 def test_a_damaged_document_does_not_keep_the_others_from_mongodbs_change_feed(mongo):

@@ -15,7 +15,7 @@ from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.fetchers.deadline import Deadline
 from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout
 from llm_engineering.infrastructure.fetchers.git import GitRepositories
-from llm_engineering.infrastructure.fetchers.git_process import GitProcess
+from llm_engineering.infrastructure.fetchers.git_process import GitProcess, RepositoryLimits
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -262,6 +262,9 @@ def test_a_git_that_takes_too_long_is_a_timeout_that_leaves_nothing(origin, endl
     assert list(scratch.iterdir()) == []
 
 
+LIMITS = RepositoryLimits(seconds=60.0, bytes=1_000_000, files=1_000, memory=1_000_000_000)
+
+
 class UntilWritten(Deadline):
     """Time is up as soon as the file is whole, however slowly the machine comes to it."""
 
@@ -276,7 +279,7 @@ class UntilWritten(Deadline):
 
 
 def test_a_git_that_is_stopped_is_killed_with_its_children(endless_git, scratch):
-    git = GitProcess("x", (), home=scratch, deadline=UntilWritten(endless_git), timeout=1.0, max_bytes=1_000_000)
+    git = GitProcess("x", (), home=scratch, deadline=UntilWritten(endless_git), limits=LIMITS)
     with pytest.raises(FetchError):
         git("status")
     for pid in endless_git.read_text().split():

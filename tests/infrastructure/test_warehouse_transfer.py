@@ -14,6 +14,7 @@ from stores import a_document, an_entry
 
 from llm_engineering.domain.errors import ConfigError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ledger import Outcome, Reason
+from llm_engineering.infrastructure.warehouse import transfer
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 from llm_engineering.infrastructure.warehouse.transfer import check_export, export_warehouse, import_warehouse
 
@@ -211,6 +212,79 @@ def test_a_wrong_row_is_named_by_its_line_and_nothing_is_written(new_stores, pla
     assert everything((warehouse, ledger)) == ([], [])
 
 
+def entry_fields(**change) -> dict:
+    return {**an_entry().model_dump(mode="json"), **change}
+
+
+ABSURD = [
+    *[fields(revision=number) for number in (10**30, 2**63, 2**40, -1, 0, 1.5, "7", "x", True, None, [1], 1e308)],
+    *[fields(updated_at=moment) for moment in ("0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00", "soon", 10**30, {})],
+    fields(published_at="9999-12-31T23:59:59-14:00"),
+    *[fields(link=link) for link in ("", "  ", "half \ud800", None, 7)],
+    fields(author={"name": ""}),
+    fields(author={"name": "\udfff"}),
+    fields(encoding="rot13"),
+    fields(body=None),
+    fields(meta=["no mapping"]),
+]
+ABSURD_ENTRIES = [
+    *[entry_fields(attempts=number) for number in (-1, 10**30, 1.5, "2", True)],
+    *[entry_fields(documents=number) for number in (-1, 10**30, "2")],
+    *[entry_fields(last_attempt=moment) for moment in ("2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00", None)],
+    entry_fields(author_id="somebody else's"),
+    entry_fields(outcome="eaten"),
+    entry_fields(link=""),
+]
+
+
+@pytest.mark.parametrize("row", [{"document": one} for one in ABSURD] + [{"entry": one} for one in ABSURD_ENTRIES])
+def test_an_absurd_value_is_named_by_its_line_and_nothing_is_written(open_stores, plain, row):
+    plain.write_bytes(sealed([header(), {"document": fields(link="https://example.com/fine")}, row]))
+    warehouse, ledger = open_stores()
+    with pytest.raises(StoreCorrupt, match=r"warehouse\.jsonl, line 3: no document and no ledger entry \(") as caught:
+        import_warehouse(warehouse, ledger, plain)
+    assert len(str(caught.value)) < 400
+    assert everything((warehouse, ledger)) == ([], [])
+
+
+def test_a_line_without_end_and_brackets_without_end_are_refused(new_stores, plain, monkeypatch):
+    for line in (b'{"document": ' + b"[" * 200_000, b'{"document": {"meta": ' + b'{"a":' * 200_000):
+        plain.write_bytes(json.dumps(header()).encode() + b"\n" + line + b"\n")
+        with pytest.raises(StoreCorrupt, match="line 2 is no JSON"):
+            check_export(plain)
+    monkeypatch.setattr(transfer, "LONGEST_LINE", 1000)
+    plain.write_bytes(json.dumps(header()).encode() + b"\n" + b"x" * 2000)
+    with pytest.raises(StoreCorrupt, match="line 2 has more than 1,000 bytes"):
+        check_export(plain)
+
+
+def test_an_export_of_before_warehouses_had_an_id_is_imported(new_stores, plain):
+    plain.write_bytes(sealed([header(), {"document": fields()}]))
+    warehouse, ledger = new_stores()
+    before = warehouse.ref
+    assert import_warehouse(warehouse, ledger, plain).documents.inserted == 1
+    assert warehouse.ref == before
+
+
+def test_a_document_that_was_damaged_here_is_mended_by_an_import(full, new_stores, plain):
+    export_warehouse(*full, plain)
+    warehouse, ledger = new_stores()
+    import_warehouse(warehouse, ledger, plain)
+    whole = warehouse.get(a_document("a").id)
+    damage(warehouse, a_document("a").id)
+    with pytest.raises(StoreCorrupt, match="poe warehouse import"):
+        warehouse.get(a_document("a").id)
+    assert import_warehouse(warehouse, ledger, plain).documents == (0, 1, 2, 0)
+    assert warehouse.get(a_document("a").id) == whole
+
+
+def damage(warehouse, document_id: str) -> None:
+    with warehouse._file.writing() as connection:
+        connection.execute(
+            "UPDATE documents SET payload=replace(payload, 'second', 'sekond') WHERE id=?", (document_id,)
+        )
+
+
 def test_counts_that_do_not_agree_are_refused(new_stores, plain):
     plain.write_bytes(sealed([header(), {"document": fields()}], documents=2))
     with pytest.raises(StoreCorrupt, match="checksum or its counts differ"):
@@ -270,6 +344,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from stores import a_document
+from llm_engineering.infrastructure.warehouse import transfer
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 from llm_engineering.infrastructure.warehouse.transfer import export_warehouse
 folder = Path(sys.argv[1])

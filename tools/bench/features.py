@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_engineering.bootstrap import open_sandbox
 from llm_engineering.domain.chunks import Chunk, IndexSpec
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
@@ -44,10 +45,17 @@ def measure(repeats: int = REPEATS) -> Benchmark:
         model, batch, chunks = None, 0, []
         for i in range(repeats):
             vectors = EdgeVectorStore(home / f"vectors{i}")
+            config = FeatureConfig()
             start = time.perf_counter()
-            report = build_features(
-                warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, config=FeatureConfig()
-            )
+            with open_sandbox(config.budget) as sandbox:
+                report = build_features(
+                    warehouse=warehouse,
+                    ledger=ledger,
+                    embedder=embedder,
+                    vectors=vectors,
+                    sandbox=sandbox,
+                    config=config,
+                )
             builds.append(time.perf_counter() - start)
             if model is None:
                 chunks = _stored(vectors, IndexSpec(embedding=embedder.spec), embedder)

@@ -109,6 +109,7 @@ def crawl_and_index(folder: Path) -> Footprint:
             ledger=twin.ledger,
             embedder=build_embedder(settings),
             vectors=twin.vectors,
+            sandbox=context.sandbox,
             config=FeatureConfig(),
         )
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from llm_engineering.bootstrap import open_sandbox
 from llm_engineering.domain.chunks import IndexSpec
 from llm_engineering.domain.ports import Embedder, VectorReader
 from llm_engineering.features.config import FeatureConfig
@@ -106,7 +107,11 @@ def measure(config: RetrievalEvaluationConfig | None = None) -> Benchmark:
         warehouse, ledger = open_sqlite(home / "warehouse.db")
         warehouse.put(articles())
         vectors = EdgeVectorStore(home / "vectors")
-        build_features(warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, config=FeatureConfig())
+        features = FeatureConfig()
+        with open_sandbox(features.budget) as sandbox:
+            build_features(
+                warehouse=warehouse, ledger=ledger, embedder=embedder, vectors=vectors, sandbox=sandbox, config=features
+            )
         warehouse.close()
         reader = open_index(vectors, embedder=embedder)
         report = evaluate_retrieval(

@@ -75,6 +75,7 @@ def run(settings: Settings, port: int, pages: int, embedder: Embedder) -> Run:
             ledger=twin.ledger,
             embedder=embedder,
             vectors=twin.vectors,
+            sandbox=context.sandbox,
             config=FeatureConfig(),
         )
     return Run(crawl, features, time.perf_counter() - began)

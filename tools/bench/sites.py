@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_engineering.features.config import AuthorConfig, FetchConfig, LinkSpec
+from llm_engineering.bootstrap import open_sandbox
+from llm_engineering.features.config import AuthorConfig, BudgetConfig, FetchConfig, LinkSpec
 
 if TYPE_CHECKING:
     from llm_engineering.domain.ports import FetchContext
@@ -55,7 +56,13 @@ def loopback_context() -> Generator["FetchContext"]:
     config = FetchConfig(allow_hosts=HOSTS).model_dump(exclude={"concurrency"})
     fetcher = HttpFetcher(**config, resolve=lambda host, port: ["127.0.0.1"])
     try:
-        yield FetchContext(fetch=fetcher, browser=_no_browser, repositories=GitRepositories(timeout=1, max_bytes=1))
+        with open_sandbox(BudgetConfig()) as sandbox:
+            yield FetchContext(
+                fetch=fetcher,
+                browser=_no_browser,
+                repositories=GitRepositories(timeout=1, max_bytes=1),
+                sandbox=sandbox,
+            )
     finally:
         fetcher.close()
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from lxml.html import HtmlElement
@@ -42,9 +43,11 @@ _BLOCKS = {"div", "p", "li", "tr"}
 def code_containers(root: HtmlElement) -> Iterator[HtmlElement]:
     """The outermost element of each code block: the <pre>, or the table that only lays its lines out."""
     tables = [table for table in root.iter("table") if _lays_out_code(table)]
+    laid_out = set(tables)
     yield from tables
     for pre in root.iter("pre", "listing", "xmp"):
-        if not any(above in tables or above.tag != "table" for above in pre.iterancestors("pre", "listing", "table")):
+        above = pre.iterancestors("pre", "listing", "table")
+        if not any(one in laid_out or one.tag != "table" for one in above):
             yield pre
 
 
@@ -75,7 +78,8 @@ def _collect(element: HtmlElement, parts: list[str]) -> None:
     while stack:
         node, began = stack.pop()
         if began >= 0:  # all its children are done
-            if _ends_line(node, "".join(parts[began:])) and (_is_line(node) or _needs_break(parts)):
+            inside = parts[-1] if len(parts) > began else ""
+            if _ends_line(node, inside) and (_is_line(node) or _needs_break(parts)):
                 parts.append("\n")
             if node is not element and node.tail:
                 parts.append(node.tail)
@@ -86,13 +90,13 @@ def _collect(element: HtmlElement, parts: list[str]) -> None:
         stack.append((node, len(parts)))
         if not isinstance(node.tag, str) or _is_numbers(node) or _is_chrome(node):
             continue
-        parts.append("\n" if node.tag == "br" else node.text or "")
+        if own := "\n" if node.tag == "br" else node.text:
+            parts.append(own)  # never "": the last part is what stands last
         stack.extend((child, -1) for child in reversed(node))
 
 
 def _needs_break(parts: list[str]) -> bool:
-    last = next((part for part in reversed(parts) if part), "\n")
-    return not last.endswith("\n")
+    return bool(parts) and not parts[-1].endswith("\n")
 
 
 def _ends_line(node: HtmlElement, inside: str) -> bool:
@@ -125,11 +129,11 @@ def _is_chrome(node: HtmlElement) -> bool:
 
 def language_of(element: HtmlElement) -> str:
     """As the markup names it, on the block, the <code> inside or one of three wrappers around it."""
-    inner = [element, *element.iter("code", "pre")][:4]
+    inner = [element, *islice(element.iter("code", "pre"), 3)]
     above = [a for a, _ in zip(element.iterancestors("div", "figure", "td", "table", "pre"), range(3), strict=False)]
     for node in (*inner, *above):
         for name in (node.get("data-lang"), node.get("data-language"), node.get("data-code-language")):
-            if name and _is_language(name):
+            if name and is_language(name):
                 return name.lower()
         if found := _language_in(node.get("class") or ""):
             return found
@@ -140,10 +144,11 @@ def _language_in(names: str) -> str:
     for pattern in (_LANGUAGE, _AFTER):
         for name in pattern.findall(names):
             name = name.removeprefix("source-").rstrip(";")
-            if _is_language(name):
+            if is_language(name):
                 return name.lower()
     return ""
 
 
-def _is_language(name: str) -> bool:
+def is_language(name: str) -> bool:
+    """Whether a code block may be called so: "no-highlight" and the like are none."""
     return bool(re.fullmatch(r"[\w+#.-]{1,24}", name)) and name.lower() not in _NOT_LANGUAGES

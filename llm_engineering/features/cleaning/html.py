@@ -11,6 +11,7 @@ from llm_engineering.features.cleaning.inline_markers import insert_markers
 from llm_engineering.features.cleaning.page import facts, parse
 from llm_engineering.features.cleaning.render import render
 
+_DROPPED = "dropped"  # no tag of HTML
 # never an article's text, whatever the extractor would make of them; a smaller tree is also a faster one
 _NEVER_TEXT = (
     *("style", "svg", "noscript", "iframe", "template", "canvas", "object", "embed", "link", "meta", "map"),
@@ -28,10 +29,7 @@ def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) 
     if root is None:
         return Cleaned("")
     page = facts(root)
-    for path in without:
-        for element in root.xpath(path):
-            if element.getparent() is not None:
-                element.drop_tree()
+    _drop(root, (element for path in without for element in root.xpath(path)))
     _drop_non_text(root)
     markers = insert_markers(root, base or page.base)
     from trafilatura import bare_extraction
@@ -46,6 +44,14 @@ def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) 
 def _drop_non_text(root: HtmlElement) -> None:
     """JSON-LD stays: the extractor reads it."""
     strip_elements(root, *_NEVER_TEXT, with_tail=False)
-    for script in list(root.iter("script")):
-        if (script.get("type") or "").strip().lower() != "application/ld+json":
-            script.drop_tree()
+    scripts = (s for s in root.iter("script") if (s.get("type") or "").strip().lower() != "application/ld+json")
+    _drop(root, scripts)
+
+
+def _drop(root: HtmlElement, elements: Iterable[HtmlElement]) -> None:
+    """With all that is in them, and without the text after them. All at once: `drop_tree` of each would move that text
+    over and over."""
+    for element in list(elements):
+        if element is not root:
+            element.tag = _DROPPED
+    strip_elements(root, _DROPPED, with_tail=False)

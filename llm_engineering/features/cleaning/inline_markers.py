@@ -27,6 +27,7 @@ _EMPHASIS = {
     "em": (EM_OPEN, EM_CLOSE),
     "i": (EM_OPEN, EM_CLOSE),
 }
+MOST_ELEMENTS = 1_000  # inside what is still a wrapper of one code block
 _INLINE_CODE = {"code", "kbd", "samp", "tt"}
 
 
@@ -89,13 +90,22 @@ def _insert_block_markers(root: HtmlElement, blocks: list[CodeBlock]) -> None:
 
 def _unwrap(element: HtmlElement) -> None:
     """Extractors throw away figures and whatever is called a toolbar, and some sites keep their code in them."""
-    length = len(element.text or "")
+    room = 1.5 * len(element.text or "") + 40
     for above, _ in zip(element.iterancestors("div", "figure", "label", "button", "td"), range(4), strict=False):
-        if sum(map(len, above.itertext())) > 1.5 * length + 40:
+        if not _holds_little(above, room):
             return
         above.attrib.clear()
         if above.tag != "td":
             above.tag = "div"
+
+
+def _holds_little(element: HtmlElement, room: float) -> bool:
+    """At most so many characters, in few elements. No further than that is looked: a thousand blocks may share one."""
+    for count, inner in enumerate(element.iter()):
+        room -= len(inner.text or "") + (len(inner.tail or "") if count else 0)
+        if room < 0 or count > MOST_ELEMENTS:
+            return False
+    return True
 
 
 def _insert_link_marker(element: HtmlElement, links: list[str]) -> None:

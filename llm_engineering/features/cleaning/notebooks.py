@@ -5,7 +5,7 @@ from typing import Any
 
 from llm_engineering.domain.errors import CleaningError
 from llm_engineering.features.cleaning.cleaned import Cleaned
-from llm_engineering.features.cleaning.code import CodeBlock
+from llm_engineering.features.cleaning.code import CodeBlock, is_language
 from llm_engineering.features.cleaning.plain import clean_code, clean_markdown
 from llm_engineering.features.cleaning.render import fenced
 
@@ -28,7 +28,9 @@ def _cells(notebook: Any) -> list[Any]:
             return notebook["cells"]
         sheets = notebook.get("worksheets")
         if isinstance(sheets, list) and all(isinstance(sheet, dict) for sheet in sheets):
-            return [cell for sheet in sheets for cell in sheet.get("cells", [])]
+            lists = [sheet.get("cells", []) for sheet in sheets]
+            if all(isinstance(cells, list) for cells in lists):
+                return [cell for cells in lists for cell in cells]
     raise CleaningError("not a notebook: there is no list of cells in it")
 
 
@@ -36,8 +38,9 @@ def _language(notebook: dict[str, Any]) -> str:
     metadata = notebook.get("metadata")
     for part, key in (("language_info", "name"), ("kernelspec", "language")):
         known = metadata.get(part) if isinstance(metadata, dict) else None
-        if isinstance(known, dict) and isinstance(known.get(key), str):
-            return known[key].lower()
+        name = known.get(key) if isinstance(known, dict) else None
+        if isinstance(name, str) and is_language(name):
+            return name.lower()
     return "python"
 
 
@@ -45,12 +48,20 @@ def _block(cell: Any, language: str) -> str:
     if not isinstance(cell, dict):
         raise CleaningError("not a notebook: one of its cells is not an object")
     source = cell.get("source", cell.get("input", ""))
-    text = clean_code("".join(map(str, source)) if isinstance(source, list) else str(source))
+    lines = source if isinstance(source, list) else [source]
+    if not all(isinstance(line, str) for line in lines):
+        raise CleaningError("not a notebook: the source of one of its cells is no text")
+    text = clean_code("".join(lines))
     match cell.get("cell_type"):
         case "markdown" | "raw":
             return text.strip("\n")
         case "heading":  # nbformat 3
-            return f"{'#' * int(cell.get('level') or 1)} {' '.join(text.split())}"
+            return f"{'#' * _level(cell.get('level'))} {' '.join(text.split())}"
         case "code" if text.strip():
             return fenced(CodeBlock(text.rstrip(), language))
     return ""
+
+
+def _level(level: Any) -> int:
+    """Of a heading: 1 to 6, whatever number the notebook says."""
+    return min(max(level, 1), 6) if isinstance(level, int) else 1

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ _DATE = (
     *("pubdate", "citation_publication_date", "citation_date", "article.published"),
 )
 
-_NOT_FLAT = re.compile(rb"<(script|style)\b.*?</\1\s*>|<(?!/?(?:p|title)\b)[^<>]*>", re.DOTALL | re.IGNORECASE)
+_NOT_FLAT = re.compile(  # a script ends before the next one, so that none is read twice
+    rb"<(script|style)\b(?:(?!<\1\b).)*?</\1\s*>|<(?!/?(?:p|title)\b)[^<>]*>", re.DOTALL | re.IGNORECASE
+)
 MAX_DEPTH = 100  # of elements; real pages stay under 60
 _TOO_DEEP = etree.XPath("/*" * MAX_DEPTH + "[*]")
 
@@ -92,7 +95,7 @@ def parse_date(text: Any) -> datetime | None:
 
         try:
             moment = parsedate_to_datetime(text)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, IndexError):
             return None
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -116,11 +119,11 @@ def _json_ld(root: HtmlElement) -> Iterator[dict[str, Any]]:
     for script in root.iter("script"):
         if (script.get("type") or "").strip().lower() == "application/ld+json" and script.text:
             try:
-                waiting = [json.loads(script.text, strict=False)]
+                waiting = deque([json.loads(script.text, strict=False)])
             except (ValueError, RecursionError):
                 continue
             while waiting:
-                node = waiting.pop(0)
+                node = waiting.popleft()
                 if isinstance(node, list):
                     waiting.extend(node)
                 elif isinstance(node, dict):

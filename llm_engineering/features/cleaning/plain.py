@@ -2,14 +2,12 @@
 
 import re
 import unicodedata
-from datetime import UTC, date, datetime
 
 from llm_engineering.domain.text import storable
 from llm_engineering.features.cleaning.cleaned import Cleaned
-from llm_engineering.features.cleaning.page import parse_date
+from llm_engineering.features.cleaning.front_matter import front_matter
 
-_FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^|\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_HEADING = re.compile(r"^#[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_FENCE_OR_HEADING = re.compile(r"^(?:(?P<fence>`{3,}|~{3,})|#[ \t])(?P<rest>[^\n]*)", re.MULTILINE)
 
 
 def clean_code(body: str) -> str:
@@ -24,42 +22,25 @@ def clean_text(body: str) -> str:
 
 
 def clean_markdown(body: str) -> Cleaned:
-    """Without its front matter, which gives title and date; without a title there, the first heading does."""
+    """Without its front matter, which gives title and date; without a title there, the first heading does.
+
+    Raises CleaningError for a front matter that is a bomb."""
     text = clean_code(body).replace("\r\n", "\n")
-    matter: dict[str, object] = {}
-    if found := _FRONT_MATTER.match(text):
-        matter = _front_matter(found.group(1))
-        if matter:
-            text = text[found.end() :]
-    title = matter.get("title")
-    if not isinstance(title, (str, int, float)) or not str(title).strip():
-        heading = _HEADING.search(_outside_fences(text))
-        title = heading.group(1) if heading else ""
-    published = next(
-        (d for key in ("date", "published", "published_at", "created") if (d := _date(matter.get(key)))), None
-    )
-    return Cleaned(text.removeprefix("\ufeff").strip("\n"), "markdown", " ".join(str(title).split()), published)
+    matter = front_matter(text)
+    text = text[matter.end :]
+    title = matter.title or " ".join(_first_heading(text).split())
+    return Cleaned(text.removeprefix("\ufeff").strip("\n"), "markdown", title, matter.published_at)
 
 
-def _front_matter(text: str) -> dict[str, object]:
-    """Empty when it is not a YAML mapping: then the dashes were two rules, and the text stays."""
-    import yaml
-
-    try:
-        matter = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return {str(key).lower(): value for key, value in matter.items()} if isinstance(matter, dict) else {}
-
-
-def _date(value: object) -> datetime | None:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return parse_date(value)
-
-
-def _outside_fences(text: str) -> str:
-    """Without fenced code, where a # is a comment."""
-    return re.sub(r"^(`{3,}|~{3,}).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL)
+def _first_heading(text: str) -> str:
+    """The first title of level one; in fenced code a # is a comment."""
+    fence = ""
+    for line in _FENCE_OR_HEADING.finditer(text):
+        if mark := line["fence"]:
+            if not fence:
+                fence = mark
+            elif mark.startswith(fence):
+                fence = ""
+        elif not fence and (title := line["rest"].rstrip(" \t").rstrip("#").strip()):
+            return title
+    return ""

@@ -1,6 +1,7 @@
 """The extractor's tree and our markers into Markdown."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from unicodedata import normalize
 
@@ -27,7 +28,8 @@ from llm_engineering.features.cleaning.inline_markers import (
 _LEVELS = {char: level for level, char in enumerate(HEADINGS.values(), start=1)}
 _CONTAINERS = {"body", "div", "html", "section", "article", "main"}
 _BLOCKS = _CONTAINERS | {"p", "head", "list", "item", "quote", "table", "row", "cell", "ab", "hr"}
-_PARTNER = {STRONG_CLOSE: STRONG_OPEN, EM_CLOSE: EM_OPEN}
+_LINK = "link"  # all links are one kind: the innermost is closed
+_PARTNER = {STRONG_CLOSE: STRONG_OPEN, EM_CLOSE: EM_OPEN, CODE_CLOSE: CODE_OPEN, LINK_CLOSE: _LINK}
 _SIGN = {STRONG_OPEN: "**", EM_OPEN: "*"}
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphens and the like cut words in two for a search
 _LOOKS_LIKE_SYNTAX = re.compile(r"^(?=#{1,6} |```|~~~)", re.MULTILINE)
@@ -206,6 +208,7 @@ def inline(text: str, markers: Markers) -> str:
     if not MARKER.search(text):
         return text
     stack: list[tuple[str, list[str]]] = [("", [])]
+    opened: Counter[str] = Counter()  # of each kind, on the stack
     for token in re.split("([\U00100000-\U0010fffd])", text):
         if not token:
             continue
@@ -213,31 +216,28 @@ def inline(text: str, markers: Markers) -> str:
             stack[-1][1].append(token)
         elif token in (STRONG_OPEN, EM_OPEN, CODE_OPEN) or is_link(token):
             stack.append((token, []))
-        elif token in (STRONG_CLOSE, EM_CLOSE, CODE_CLOSE, LINK_CLOSE):
-            _close(stack, token, markers)
-    while len(stack) > 1:
-        _, parts = stack.pop()
-        stack[-1][1].extend(parts)
-    return "".join(stack[0][1])
+            opened[_kind(token)] += 1
+        elif token in _PARTNER:
+            _close(stack, opened, token, markers)
+    return "".join(part for _, parts in stack for part in parts)
 
 
-def _close(stack: list[tuple[str, list[str]]], token: str, markers: Markers) -> None:
-    depth = next((d for d in range(len(stack) - 1, 0, -1) if _matches(stack[d][0], token)), 0)
-    if not depth:
+def _close(stack: list[tuple[str, list[str]]], opened: Counter[str], token: str, markers: Markers) -> None:
+    """Each marker is put on the stack once and taken off once: the time stays in step with the text."""
+    if not opened[_PARTNER[token]]:
         return
-    while len(stack) - 1 > depth:
-        _, parts = stack.pop()
-        stack[-1][1].extend(parts)
-    opening, parts = stack.pop()
-    inside = any(opening == above for above, _ in stack) or any(above == CODE_OPEN for above, _ in stack)
-    text = "".join(parts)
+    levels = []
+    while not levels or _kind(levels[-1][0]) != _PARTNER[token]:
+        levels.append(stack.pop())
+        opened[_kind(levels[-1][0])] -= 1
+    opening = levels[-1][0]
+    text = "".join(part for _, parts in reversed(levels) for part in parts)
+    inside = opened[CODE_OPEN] or (not is_link(opening) and opened[opening])
     stack[-1][1].append(text if inside else _apply_syntax(opening, text, markers))
 
 
-def _matches(opening: str, closing: str) -> bool:
-    if closing == LINK_CLOSE:
-        return bool(opening) and is_link(opening)
-    return opening == (CODE_OPEN if closing == CODE_CLOSE else _PARTNER[closing])
+def _kind(opening: str) -> str:
+    return _LINK if is_link(opening) else opening
 
 
 def _apply_syntax(opening: str, text: str, markers: Markers) -> str:

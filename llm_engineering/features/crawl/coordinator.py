@@ -79,7 +79,7 @@ class CrawlCoordinator:
         if prior and prior.author_id != self.author.id and prior.last_success:
             detail = f"belongs to {prior.author_name} already; list it under one author (or forget that one)"
             self.recorder.count_failure(task.link, SourceError(task.link, Reason.BAD_LINK, detail, retry=False))
-        elif prior and prior.outcome in GOOD and prior.last_success and prior.last_success >= self.began:
+        elif prior and prior.outcome in GOOD and self.was_read_by_this_run(prior.last_success):
             self.recorder.counts["resumed"] += 1
         elif prior and prior.reason and self.is_left_alone(prior):
             detail = f"{prior.detail}; not asked again since {prior.last_attempt:%Y-%m-%d}, --retry-failed does"
@@ -91,10 +91,14 @@ class CrawlCoordinator:
             return
         threads.skip()
 
+    def was_read_by_this_run(self, last_success: datetime | None) -> bool:
+        """A time that is still to come says that a clock was set back since: it counts as none."""
+        return last_success is not None and self.began <= last_success <= self.clock()
+
     def is_left_alone(self, prior: LedgerEntry) -> bool:
         if self.retry_failed or prior.outcome != Outcome.DEAD or prior.reason in FIXABLE_HERE:
             return False
-        return self.clock() - prior.last_attempt < RETRY_DEAD_AFTER
+        return timedelta(0) <= self.clock() - prior.last_attempt < RETRY_DEAD_AFTER
 
     def target_of(self, task: Task, prior: LedgerEntry | None) -> Target:
         """With validators only while the documents they stand for are really there."""

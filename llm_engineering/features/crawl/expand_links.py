@@ -7,7 +7,7 @@ from typing import NamedTuple
 from loguru import logger
 from pydantic import JsonValue
 
-from llm_engineering.domain.errors import ConfigError, SourceError, raised_at
+from llm_engineering.domain.errors import ConfigError, OverBudget, SourceError, raised_at
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import LedgerEntry, Outcome, Reason
 from llm_engineering.domain.links import canonical_link
@@ -17,6 +17,7 @@ from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.sources import Source, source_for, source_named
 
 LONGEST_DETAIL = 500  # characters
+LONGEST_LINK = 2_000  # characters of an address that is no link
 LIMIT = "limit"  # the one option every source with `discover` has: read no more links than this
 
 
@@ -176,6 +177,8 @@ def as_source_error(link: str, error: Exception) -> SourceError:
     """What nobody foresaw is the link's own failure, too: the rest of the run goes on. The log has the traceback."""
     if isinstance(error, SourceError):
         return error
+    if isinstance(error, OverBudget):
+        return SourceError(link, Reason.OVER_BUDGET, storable(str(error)), retry=False)
     detail = storable(" ".join(f"{type(error).__name__} at {raised_at(error)}: {error}".split())[:LONGEST_DETAIL])
     logger.opt(exception=error).error("{} is not read: {}", link, detail)
     return SourceError(link, Reason.INTERNAL_ERROR, detail, retry=False)
@@ -186,8 +189,8 @@ def _task_of_link(address: str, sources: Sequence[Source]) -> Task | UnreadableL
         link = canonical_link(address)
         source = source_for(link, sources)
         return Task(source.canonical(link), address.strip(), source)
-    except SourceError as error:
-        return UnreadableLink(error.link, "", error)
+    except Exception as error:
+        return _unreadable(address, "", error)
 
 
 def _task_of_source(
@@ -197,5 +200,10 @@ def _task_of_source(
         if source.link_of:
             return Task(source.link_of(address, options), address, source, options)
         return Task(source.canonical(canonical_link(address)), address.strip(), source, options, found_in)
-    except SourceError as error:
-        return UnreadableLink(error.link, source.name, error)
+    except Exception as error:
+        return _unreadable(address, source.name, error)
+
+
+def _unreadable(address: str, source: str, error: Exception) -> UnreadableLink:
+    told = as_source_error(storable(address.strip())[:LONGEST_LINK], error)
+    return UnreadableLink(told.link, source, told)

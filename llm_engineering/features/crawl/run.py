@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from llm_engineering.domain.documents import Author
-from llm_engineering.domain.errors import TooFewRead
+from llm_engineering.domain.errors import AuthorErased, TooFewRead
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import FetchContext, Ledger, Warehouse
@@ -50,8 +50,9 @@ def crawl_author(
     Ctrl-C or a crash.
 
     Raises TooFewRead, with the report, after everything is recorded, when a smaller share than `min_success_rate`
-    was read or there was no link at all; ConfigError before anything is asked; StoreUnavailable at once. The stores
-    are only written on the calling thread.
+    was read or there was no link at all; ConfigError before anything is asked; StoreUnavailable at once; AuthorErased
+    when the author is erased meanwhile, of whom nothing is stored then. The stores are only written on the calling
+    thread.
     """
     owner, traffic = Author(name=author.name), Traffic(context)
     known = partial(ledger.entries, author_id=owner.id)
@@ -77,6 +78,9 @@ def crawl_author(
         except KeyboardInterrupt:
             run.recorder.flush()  # what was in flight is asked again by the next run
             raise
+        except AuthorErased:
+            ledger.finish(owner.id, fingerprint)  # names the author, too
+            raise
     report = run.recorder.report()
     if threads.stopped:
         return report.model_copy(update={"red": "stopped before the end; run again and it goes on from here"})
@@ -88,7 +92,7 @@ def crawl_author(
 
 def _begin(ledger: Ledger, author_id: str, fingerprint: str, clock: Callable[[], datetime]) -> datetime:
     began = ledger.begin(author_id, fingerprint)
-    if clock() - began > RESUME_WITHIN:
+    if not timedelta(0) <= clock() - began <= RESUME_WITHIN:  # in the future: a clock was set back since
         ledger.finish(author_id, fingerprint)
         began = ledger.begin(author_id, fingerprint)
     return began

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from llm_engineering.domain.chunks import Chunk, ChunkingSpec
 from llm_engineering.domain.documents import Document
@@ -10,38 +11,38 @@ from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ports import Embedder
 from llm_engineering.domain.text import storable_in_place
 from llm_engineering.features.cleaning.cleaned import Cleaned
-from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, CountTokens, Span, split_all
+from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, CountTokens, Piece, Span, first_cut, fitted
 from llm_engineering.features.indexing.windows import Headings, window
 
 
-def chunks_of(
-    document: Document, cleaned: Cleaned, *, max_tokens: int, window_size: int, count_tokens: CountTokens
-) -> list[Chunk]:
-    """Every character of the cleaned text, in order. Empty when nothing but white space was left.
+class Cut(NamedTuple):
+    """A cleaned text that every store keeps, and its pieces before their tokens are counted."""
 
-    NUL and lone surrogates, which no store keeps, become U+FFFD one for one. What the document says about its title
-    and its date goes before what its body says.
-    """
-    [chunks] = chunks_of_all(
-        [(document, cleaned)], max_tokens=max_tokens, window_size=window_size, count_tokens=count_tokens
-    )
-    return chunks
+    cleaned: Cleaned
+    pieces: list[Piece]
+
+
+def cut(cleaned: Cleaned, max_tokens: int) -> Cut:
+    """NUL and lone surrogates, which no store keeps, become U+FFFD one for one."""
+    kept = cleaned._replace(text=storable_in_place(cleaned.text), title=storable_in_place(cleaned.title))
+    return Cut(kept, first_cut(kept.text, kept.syntax, max_tokens))
 
 
 def chunks_of_all(
-    documents: Sequence[tuple[Document, Cleaned]], *, max_tokens: int, window_size: int, count_tokens: CountTokens
+    documents: Sequence[tuple[Document, Cut]], *, max_tokens: int, window_size: int, count_tokens: CountTokens
 ) -> list[list[Chunk]]:
-    """As `chunks_of` of each document, counting the tokens of all at once."""
-    texts = [storable_in_place(cleaned.text) for _, cleaned in documents]
-    syntaxes = [cleaned.syntax for _, cleaned in documents]
-    cut = split_all(list(zip(texts, syntaxes, strict=True)), max_tokens=max_tokens, count_tokens=count_tokens)
+    """Every character of each cleaned text, in order; none of one that is only white space. The tokens of all are
+    counted at once. What a document says about its title and its date goes before what its body says."""
+    texts = [cut.cleaned.text for _, cut in documents]
+    spans = fitted(texts, [cut.pieces for _, cut in documents], max_tokens=max_tokens, count_tokens=count_tokens)
     return [
-        list(_chunks(document, cleaned, text, spans, window_size))
-        for (document, cleaned), text, spans in zip(documents, texts, cut, strict=True)
+        list(_chunks(document, cut.cleaned, own, window_size))
+        for (document, cut), own in zip(documents, spans, strict=True)
     ]
 
 
-def _chunks(document: Document, cleaned: Cleaned, text: str, spans: list[Span], window_size: int) -> Iterator[Chunk]:
+def _chunks(document: Document, cleaned: Cleaned, spans: list[Span], window_size: int) -> Iterator[Chunk]:
+    text = cleaned.text
     headings = Headings(text if cleaned.syntax == "markdown" else "")
     seen: Counter[str] = Counter()
     for span in spans:

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from loguru import logger
 
 from llm_engineering.domain.documents import Document
-from llm_engineering.domain.errors import CleaningError, StoreCorrupt, raised_at
+from llm_engineering.domain.errors import CleaningError, OverBudget, StoreCorrupt, raised_at
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import DocumentFailure, Reason
 from llm_engineering.domain.ports import Change, IndexWriter, Ledger, Warehouse
 from llm_engineering.domain.runs import MAX_FAILURES, Failure
 from llm_engineering.domain.text import storable
 
-Stage = Literal["read", "clean", "cut"]
+Stage = Literal["read", "clean", "cut", "clean or cut"]
 
 LONGEST_DETAIL = 500  # characters
 _PACKAGES = ("cleaning", "indexing", "reading", "sources")  # of ours, what turns a body into passages
@@ -58,19 +58,31 @@ def failure_of(
     )
 
 
-def failure_by(
-    error: Exception, stage: Stage, document_id: str, document: Document | None, code_version: str
-) -> DocumentFailure:
-    """The detail says the stage, what was raised, and where. The log has the traceback, too, unless the error was
-    raised on purpose and has no other behind it."""
-    foreseen = isinstance(error, CleaningError | StoreCorrupt)
-    cause = error.__cause__ if foreseen else error
-    place = f"{type(cause).__name__} at {raised_at(cause)}: " if cause else ""
-    reason = Reason.UNREADABLE if foreseen else Reason.INTERNAL_ERROR
-    failure = failure_of(document_id, document, reason, f"{stage}: {place}{error}", code_version)
-    trace = "\n" + "".join(traceback.format_exception(cause)) if cause else ""
-    level = "WARNING" if foreseen else "ERROR"
-    logger.log(level, "{} is not indexed: {}, {}{}", failure.link, reason, failure.detail, trace)
+class Failed(NamedTuple):
+    """What one document came to, wherever it was worked on. `detail`: the stage, what was raised, and where; `trace`:
+    its traceback, unless the error was raised on purpose and has no other behind it."""
+
+    reason: Reason
+    detail: str
+    trace: str = ""
+
+    @classmethod
+    def by(cls, error: Exception, stage: Stage) -> "Failed":
+        foreseen = isinstance(error, CleaningError | StoreCorrupt | OverBudget)
+        cause = error.__cause__ if foreseen else error
+        place = f"{type(cause).__name__} at {raised_at(cause)}: " if cause else ""
+        reason = Reason.UNREADABLE if foreseen else Reason.INTERNAL_ERROR
+        return cls(
+            reason=Reason.OVER_BUDGET if isinstance(error, OverBudget) else reason,
+            detail=f"{stage}: {place}{error}",
+            trace="\n" + "".join(traceback.format_exception(cause)) if cause else "",
+        )
+
+
+def logged_failure(failed: Failed, document_id: str, document: Document | None, code_version: str) -> DocumentFailure:
+    failure = failure_of(document_id, document, failed.reason, failed.detail, code_version)
+    level = "ERROR" if failed.reason is Reason.INTERNAL_ERROR else "WARNING"
+    logger.log(level, "{} is not indexed: {}, {}{}", failure.link, failure.reason, failure.detail, failed.trace)
     return failure
 
 

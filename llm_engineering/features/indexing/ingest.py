@@ -7,13 +7,15 @@ from itertools import chain
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec
 from llm_engineering.domain.documents import Document
 from llm_engineering.domain.errors import TokenExpired, TooFewIndexed
+from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import DocumentFailure, Reason
-from llm_engineering.domain.ports import Change, Embedder, IndexWriter, Ledger, VectorStore, Warehouse
+from llm_engineering.domain.ports import Change, Embedder, IndexWriter, Ledger, Sandbox, VectorStore, Warehouse
 from llm_engineering.domain.runs import FeatureReport
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.chunking import token_limit
-from llm_engineering.features.indexing.failures import OpenFailures, code_version, failure_by
+from llm_engineering.features.indexing.failures import Failed, OpenFailures, code_version, logged_failure
 from llm_engineering.features.indexing.prepare import Preparation, Prepared
+from llm_engineering.features.indexing.removal_guard import RemovalGuard
 from llm_engineering.features.indexing.report_builder import ReportBuilder
 from llm_engineering.features.indexing.success_rate import too_few_indexed
 from llm_engineering.features.sources import SOURCES, Source
@@ -31,8 +33,10 @@ def build_features(
     ledger: Ledger,
     embedder: Embedder,
     vectors: VectorStore,
+    sandbox: Sandbox,
     config: FeatureConfig,
     rebuild: bool = False,
+    allow_empty: bool = False,
     on_progress: OnProgress | None = None,
     stop: Callable[[], bool] | None = None,
     sources: Sequence[Source] = SOURCES,
@@ -43,20 +47,25 @@ def build_features(
     Memory is bounded by `config.buffer_chunks` and the largest document. What was stored for a buffer stays stored
     when the run ends early, by `stop`, a crash or whatever `on_progress` raises; the next run goes on from there.
 
-    Whatever is raised while one document is read, cleaned or cut (MemoryError aside) is its own outcome: it loses its
-    chunks, the ledger keeps why, and it is tried again when it changed, with `rebuild`, or when `code` is not what
-    failed then (None: `code_version()`). So is a document of which nothing is left after cleaning.
+    Documents are cleaned and cut in the `sandbox`. Whatever is raised while one is read, cleaned or cut, or what it
+    takes over its budget, is its own outcome: it loses its chunks, the ledger keeps why, and it is tried again when it
+    changed, with `rebuild`, or when `code` is not what failed then (None: `code_version()`, and the budget). So is a
+    document of which nothing is left after cleaning.
 
     Raises TooFewIndexed, after publishing the rest, when a smaller share of the warehouse's documents than
     `config.min_success_rate` is indexed, or when this run could index none of those that are new or changed.
+    Raises WouldEmptyIndex, unless `allow_empty`, before anything is changed, as `RemovalGuard` says.
     Raises EmbeddingMismatch when the index was built with another embedder or chunking and `rebuild` is False,
     StoreLocked when another run is writing, ConfigError when the chunks would not fit the embedder.
     """
     spec = IndexSpec(embedding=embedder.spec, chunking=config.chunking)
     limit = token_limit(config.chunking, embedder)
     report = ReportBuilder(rebuilt=rebuild)
-    code = code or code_version()
-    with vectors.writer(spec, rebuild=rebuild) as writer:
+    code = code or content_hash(code_version(), config.budget.model_dump_json(exclude={"processes"}))
+    with vectors.writer(spec, rebuild=rebuild, warehouse=warehouse.ref) as writer:
+        guard = None if allow_empty else RemovalGuard(warehouse, vectors, rebuild=rebuild)
+        if guard:
+            guard.check_warehouse()
         return _IndexBuild(
             warehouse=warehouse,
             embedder=embedder,
@@ -64,6 +73,7 @@ def build_features(
             config=config,
             prepare=Preparation(
                 sources=sources,
+                sandbox=sandbox,
                 max_tokens=limit,
                 window_size=config.chunking.window,
                 count_tokens=embedder.count_tokens,
@@ -74,6 +84,8 @@ def build_features(
             report=report,
             on_progress=on_progress or (lambda report: None),
             stop=stop or (lambda: False),
+            guard=guard,
+            erasures=warehouse.erasures(),
         ).run()
 
 
@@ -108,6 +120,8 @@ class _IndexBuild:
     report: ReportBuilder
     on_progress: OnProgress
     stop: Callable[[], bool]
+    guard: RemovalGuard | None
+    erasures: int  # when it began
     buffer: dict[str, list[Chunk]] = field(default_factory=dict)
 
     def run(self) -> FeatureReport:
@@ -116,6 +130,9 @@ class _IndexBuild:
             self._flush(self._ingest_or_rescan(self.writer.token), complete=True)
         except _Stopped:
             return self._final_report(red="stopped before the end; run again and it goes on from here")
+        self._follow_erasures()
+        if self.guard:
+            self.guard.check_build(self.writer)
         return self._publish()
 
     def _ingest_or_rescan(self, begin: str | None) -> str | None:
@@ -148,7 +165,7 @@ class _IndexBuild:
         wanted: dict[int, Document] = {}
         for i, (document_id, document, _, error) in enumerate(batch):
             if error is not None:
-                outcomes[i] = failure_by(error, "read", document_id, None, self.failures.code_version)
+                outcomes[i] = logged_failure(Failed.by(error, "read"), document_id, None, self.failures.code_version)
             elif document is None:
                 outcomes[i] = []
             elif document.content_hash == stored.get(document_id):
@@ -218,6 +235,13 @@ class _IndexBuild:
         gone = self.writer.document_ids().difference(self.warehouse.ids(), self.buffer)
         self.buffer.update((document_id, []) for document_id in gone)
         self.report.counts["documents_removed"] += len(gone)
+
+    def _follow_erasures(self) -> None:
+        """What was read before an author was erased, and is erased since, is not published."""
+        if self.warehouse.erasures() != self.erasures:
+            self.failures.resolve_settled(self.warehouse, self.writer)
+            self._remove_orphans()
+            self._flush(self.writer.token, complete=True)
 
     def _publish(self) -> FeatureReport:
         with self.report.timed("loading"):

@@ -38,21 +38,26 @@ def split(text: str, *, syntax: Syntax, max_tokens: int, count_tokens: CountToke
 
 
 def split_all(texts: Sequence[tuple[str, Syntax]], *, max_tokens: int, count_tokens: CountTokens) -> list[list[Span]]:
-    """As `split` of each text, in less time: counting is what takes it, and counting many at once is faster.
+    """As `split` of each text, in less time: counting is what takes it, and counting many at once is faster."""
+    pieces = [first_cut(text, syntax, max_tokens) for text, syntax in texts]
+    return fitted([text for text, _ in texts], pieces, max_tokens=max_tokens, count_tokens=count_tokens)
 
-    Text is cut by characters first, and counted again only where that overflowed or left something small.
-    """
-    if max_tokens < SMALLEST_LIMIT:
-        raise ValueError(f"max_tokens is {max_tokens}; at least {SMALLEST_LIMIT} are needed to hold any character")
+
+def fitted(
+    texts: Sequence[str], pieces: Sequence[Sequence[Piece]], *, max_tokens: int, count_tokens: CountTokens
+) -> list[list[Span]]:
+    """The pieces of `first_cut` as spans: counted, and cut or joined where they overflow or are small."""
     if not texts:
         return []
-    count = _Counting([text for text, _ in texts], count_tokens)
-    spans = count([_first_cut(text, syntax, max_tokens) for text, syntax in texts])
-    spans = _within_limit(spans, max_tokens, count)
+    count = _Counting(texts, count_tokens)
+    spans = _within_limit(count(pieces), max_tokens, count)
     return _without_small(spans, max_tokens, count)
 
 
-def _first_cut(text: str, syntax: Syntax, max_tokens: int) -> list[Piece]:
+def first_cut(text: str, syntax: Syntax, max_tokens: int) -> list[Piece]:
+    """By characters, into pieces of about `max_tokens` tokens that join to `text`; none for white space."""
+    if max_tokens < SMALLEST_LIMIT:
+        raise ValueError(f"max_tokens is {max_tokens}; at least {SMALLEST_LIMIT} are needed to hold any character")
     if not text.strip():
         return []
     size = max(1, int(max_tokens * _CHARACTERS_PER_TOKEN[syntax] / _bytes_per_character(text)))
@@ -95,7 +100,7 @@ def _cut(text: str, size: int, *, markdown: bool) -> Iterator[str]:
 def _without_long_lines(text: str) -> Iterator[str]:
     """The text itself when its lines are of usual length; otherwise its long lines are parts of their own."""
     start = 0
-    for line in re.finditer(rf"[^\n]{{{_LONG_LINE},}}\n?", text):
+    for line in re.finditer(rf"(?<![^\n])[^\n]{{{_LONG_LINE},}}\n?", text):
         if line.start() > start:
             yield text[start : line.start()]
         yield from _parts_of_line(line.group())

@@ -34,6 +34,11 @@ class Archive(Protocol):
         """Raises ArchiveError."""
 
 
+def stored_size(path: Path) -> int:
+    """In bytes, of the archive as it lies on the disk."""
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.is_dir() else path.stat().st_size
+
+
 @contextmanager
 def open_archive(path: Path, *, limits: Limits = LIMITS) -> Generator[Archive]:
     """Raises ArchiveError for what is damaged, encrypted, too large, or names a place outside itself."""

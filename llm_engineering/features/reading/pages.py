@@ -1,13 +1,17 @@
 """One web page, read and judged. What the sources that read pages share."""
 
 import base64
+from typing import TYPE_CHECKING
 
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
-from llm_engineering.domain.ports import FetchContext, Fetched
+from llm_engineering.domain.ports import FetchContext, Fetched, Sandbox
 from llm_engineering.features.reading.parsed_page import ParsedPage
 from llm_engineering.features.reading.walls import Wall, wall_of
 from llm_engineering.features.source import Page, Target
+
+if TYPE_CHECKING:
+    from llm_engineering.features.cleaning.page import PageFacts
 
 HTML = ("text/html", "application/xhtml+xml")
 _PDF = b"%PDF-"
@@ -20,7 +24,7 @@ def read_page(target: Target, context: FetchContext) -> Page:
     Raises SourceError for anything that is not the page itself (a wall is never returned), and NotModified.
     """
     fetched = context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified)
-    page, wall = page_and_wall(fetched, target)
+    page, wall = page_and_wall(fetched, target, context.sandbox)
     if wall is None:
         return page
     if wall.reason is Reason.NEEDS_JAVASCRIPT:
@@ -35,7 +39,7 @@ def read_in_browser(target: Target, context: FetchContext, reason: Reason, why: 
     except SourceError as error:
         detail = f"{why}; browser: {error.detail or error.reason}"
         raise SourceError(target.link, reason, detail, retry=error.retry) from error
-    page, wall = page_and_wall(fetched, target)
+    page, wall = page_and_wall(fetched, target, context.sandbox)
     if wall is not None:
         raise SourceError(target.link, wall.reason, f"{wall.detail} (in the browser too)", retry=wall.retry)
     # validators of the bare shell would say "not modified" for ever
@@ -46,8 +50,9 @@ def wall_error(target: Target, wall: Wall) -> SourceError:
     return SourceError(target.link, wall.reason, wall.detail, retry=wall.retry)
 
 
-def page_and_wall(fetched: Fetched, target: Target) -> tuple[Page, Wall | None]:
-    """The answer as a page, and the wall it is, if it is one. Raises SourceError for binary data and empty files."""
+def page_and_wall(fetched: Fetched, target: Target, sandbox: Sandbox) -> tuple[Page, Wall | None]:
+    """The answer as a page, and the wall it is, if it is one. Raises SourceError for binary data and empty files, and
+    OverBudget."""
     if fetched.body.startswith(_PDF) or fetched.media_type == "application/pdf":
         return _binary(fetched, "application/pdf"), None
     if fetched.text.count("\0") * _CHARACTERS_PER_NUL > len(fetched.text):
@@ -63,10 +68,14 @@ def page_and_wall(fetched: Fetched, target: Target) -> tuple[Page, Wall | None]:
         if not fetched.text.strip():
             raise SourceError(target.link, Reason.EMPTY, "the file is empty", retry=True)
         return page, None
-    parsed = ParsedPage(fetched.text)
-    meta = {"canonical": parsed.facts.canonical} if parsed.facts.canonical.startswith("http") else {}
-    page = page._replace(title=parsed.facts.title, published_at=parsed.facts.published_at, meta=meta)
-    return page, wall_of(parsed, fetched.url)
+    facts, wall = sandbox.submit(_facts_and_wall, fetched.text, fetched.url, size=len(fetched.text)).result()
+    meta = {"canonical": facts.canonical} if facts.canonical.startswith("http") else {}
+    return page._replace(title=facts.title, published_at=facts.published_at, meta=meta), wall
+
+
+def _facts_and_wall(html: str, url: str) -> "tuple[PageFacts, Wall | None]":
+    parsed = ParsedPage(html)
+    return parsed.facts, wall_of(parsed, url)
 
 
 def _binary(fetched: Fetched, media_type: str) -> Page:

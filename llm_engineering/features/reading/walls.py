@@ -30,6 +30,7 @@ _CHALLENGES = (
     ("Vercel", r"/\.well-known/vercel/security/"),
 )
 _CAPTCHA = r"class=[\"'][^\"']*\b(?:g-recaptcha|h-captcha|cf-turnstile)\b|hcaptcha\.com/(?:1/api\.js|captcha)"
+_OTHER_CONTENT = ("//article", "//p[string-length() > 150]", "//input[@type='password']")
 _BOT_TITLES = (
     r"just a moment|attention required|access denied|robot check|are you a (?:robot|human)|pardon our interruption"
     r"|(?:human|security|browser) (?:verification|check)|verify(?:ing)? (?:that )?you are|ddos-guard|one more step"
@@ -107,8 +108,7 @@ def _bot_wall(page: ParsedPage) -> Wall | None:
         words = _first_match(_BOT_WORDS, f"{page.text} {page.noscript}")
         if words and not _is_prose(page):
             return Wall(Reason.BOT_WALL, f"a challenge instead of the page: “{words}”", True)
-        other = page.has("//article|//p[string-length() > 150]|//input[@type='password']")
-        if _first_match(_CAPTCHA, page.html) and not other:
+        if _first_match(_CAPTCHA, page.html) and not any(map(page.has, _OTHER_CONTENT)):
             return Wall(Reason.BOT_WALL, "a captcha instead of the page", True)
     title = _first_match(rf"^\W*(?:{_BOT_TITLES})", page.facts.title)
     if title and _first_match(_BOT_WORDS, f"{page.text} {page.noscript}") and not _is_prose(page):

@@ -15,10 +15,10 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
-from llm_engineering.domain.ports import FetchContext, Fetched
+from llm_engineering.domain.ports import FetchContext, Fetched, Sandbox
 from llm_engineering.features.cleaning.clean import clean_html
 from llm_engineering.features.cleaning.cleaned import Cleaned
-from llm_engineering.features.reading.archive import ArchiveError, open_archive
+from llm_engineering.features.reading.archive import ArchiveError, open_archive, stored_size
 from llm_engineering.features.reading.linkedin_export import ExportError, pages
 from llm_engineering.features.reading.pages import page_and_wall, wall_error
 from llm_engineering.features.source import Page, Skipped, Source, Target
@@ -29,7 +29,7 @@ SUBMIT = "button[type=submit]"
 READABLE = ("/posts/", "/pulse/", "/feed/update/")
 WALLS = ("/authwall", "/login", "/uas/login", "/checkpoint/", "/signup", "/404")
 _LINKEDIN = re.compile(r"https://(?:[a-z]{2,3}\.)?linkedin\.com/")  # not engineering.linkedin.com, which is a blog
-_PASSWORD = re.compile(r"<input[^>]+type=[\"']?password", re.IGNORECASE)
+_PASSWORD = re.compile(r"<input[^<>]+type=[\"']?password", re.IGNORECASE)
 _WALL = re.compile(r"class=[\"'][^\"']*\b(authwall|join-form|login__form)\b|id=[\"']authwall", re.IGNORECASE)
 POST_CLASSES = (  # classes of what LinkedIn shows around the words of a post or an article
     "article-main", "attributed-text-segment-list", "core-section-container", "feed-shared-update",
@@ -41,7 +41,7 @@ _BOILERPLATE = ("//p[@class='created' or @class='published']",)  # the export's 
 
 def crawl(target: Target, context: FetchContext) -> Iterator[Page | Skipped]:
     if target.link.startswith("file:"):
-        yield from _export(target)
+        yield from _export(target, context.sandbox)
     elif not urlsplit(target.link).path.startswith(READABLE):
         detail = "of LinkedIn only /posts/, /pulse/ and /feed/update/ links can be read, and the data export"
         raise SourceError(target.link, Reason.BAD_LINK, detail, retry=False)
@@ -63,15 +63,19 @@ def canonical(link: str) -> str:
     return _LINKEDIN.sub("https://linkedin.com/", link).partition("?")[0].replace("%3A", ":")
 
 
-def _export(target: Target) -> Iterator[Page | Skipped]:
+def _export(target: Target, sandbox: Sandbox) -> Iterator[Page | Skipped]:
     path = Path(unquote(urlsplit(target.link).path))
     if not path.exists():
         raise SourceError(target.link, Reason.MISSING_FILE, f"there is no {path}", retry=False)
     try:
-        with open_archive(path) as archive:
-            yield from pages(archive)
+        yield from sandbox.submit(_pages_of_export, path, size=stored_size(path)).result()
     except (ArchiveError, ExportError) as error:
         raise SourceError(target.link, Reason.BAD_ARCHIVE, str(error), retry=False) from None
+
+
+def _pages_of_export(path: Path) -> list[Page | Skipped]:
+    with open_archive(path) as archive:
+        return list(pages(archive))
 
 
 def _post(target: Target, context: FetchContext) -> Page:
@@ -89,7 +93,7 @@ def _post(target: Target, context: FetchContext) -> Page:
     if _is_wall(fetched):
         detail = "LinkedIn still asks to log in; import the data export instead: - linkedin: export.zip"
         raise SourceError(target.link, Reason.LOGIN, detail, retry=False)
-    page, wall = page_and_wall(fetched, target)
+    page, wall = page_and_wall(fetched, target, context.sandbox)
     if wall is not None and not _POST.search(fetched.text):
         raise wall_error(target, wall)
     kind = Kind.ARTICLE if "/pulse/" in target.link else Kind.POST

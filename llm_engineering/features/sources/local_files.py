@@ -1,8 +1,10 @@
 """Files on this machine: a folder, one file, or a pattern. Markdown, HTML, text, notebooks and PDF."""
 
 import base64
+import errno
 import glob
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -46,6 +48,7 @@ class FoundFile(NamedTuple):
     name: str  # below the root, with slashes
     size: int
     changed: int  # nanoseconds
+    is_named: bool = False  # by the config itself, which may name a link
 
     @property
     def path(self) -> Path:
@@ -95,14 +98,17 @@ def _files(path: Path, link: str, skipped: Counter[str], refused: list[OSError])
     if path.is_dir():
         yield from _below(path, path.resolve(), "", skipped, refused)
     elif path.is_file():
-        yield _found_file(path.parent, path.name)
+        yield _found_file(path.parent, path.name)._replace(is_named=True)
     elif glob.has_magic(str(path)):
         matches = sorted(_matching(path))
         if not matches:
             raise SourceError(link, Reason.MISSING_FILE, f"nothing matches {path}", retry=False)
         for match in matches:
-            if match.is_symlink():
+            chosen = _chosen(path, match)
+            if any(one.is_symlink() for one in chosen):
                 skipped["symlink"] += 1
+            elif any(one.name.startswith(".") for one in chosen):
+                skipped["hidden"] += 1
             elif match.is_file():
                 yield _found_file(match.parent, match.name)
     else:
@@ -110,8 +116,18 @@ def _files(path: Path, link: str, skipped: Counter[str], refused: list[OSError])
 
 
 def _matching(pattern: Path) -> Iterator[Path]:
-    fixed = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+    fixed = _fixed(pattern)
     return fixed.glob(str(pattern.relative_to(fixed)))
+
+
+def _fixed(pattern: Path) -> Path:
+    """The folder it begins in."""
+    return next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+
+
+def _chosen(pattern: Path, match: Path) -> list[Path]:
+    """What the pattern chose on the way to `match`: it, and the folders above it that the config does not name."""
+    return [match, *(parent for parent in match.parents if _fixed(pattern) in parent.parents)]
 
 
 def _below(root: Path, folder: Path, above: str, skipped: Counter[str], refused: list[OSError]) -> Iterator[FoundFile]:
@@ -162,7 +178,9 @@ def _fingerprint(files: list[FoundFile], options: Mapping[str, JsonValue]) -> st
 
 
 def _page(one: FoundFile, etag: str | None) -> Page | Skipped:
-    data = one.path.read_bytes()
+    data = _read(one)
+    if data is None:
+        return Skipped("symlink")
     uri, suffix = one.path.as_uri(), one.path.suffix.lower()
     page = Page(url=uri, link=uri, body="", media_type=MEDIA_TYPES[suffix], etag=etag, meta={"path": one.name})
     if suffix == ".pdf":
@@ -173,6 +191,20 @@ def _page(one: FoundFile, etag: str | None) -> Page | Skipped:
     if text is None:
         return Skipped("binary")
     return page._replace(body=text) if text.strip() else Skipped("empty")
+
+
+def _read(one: FoundFile) -> bytes | None:
+    """None when it became a link since it was found, or something that is no file."""
+    try:
+        handle = os.open(one.path, os.O_RDONLY | os.O_NONBLOCK | (0 if one.is_named else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        return file.read(MAX_BYTES)
 
 
 def decoded(data: bytes) -> str | None:

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from llm_engineering.domain.documents import Kind
-from llm_engineering.domain.errors import NotModified, SourceError
+from llm_engineering.domain.errors import NotModified, OverBudget, SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import host_of, is_host
-from llm_engineering.domain.ports import FetchContext, Fetcher
+from llm_engineering.domain.ports import FetchContext, Fetched, Fetcher
 from llm_engineering.features.cleaning.clean import clean_html
 from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.page import parse_date
@@ -98,7 +98,7 @@ def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
         return
     try:
         page, wall = page_and_wall(
-            context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified), target
+            context.fetch.get(target.url, etag=target.etag, last_modified=target.last_modified), target, context.sandbox
         )
         if wall is None:
             yield page
@@ -162,11 +162,17 @@ def _read_feed(url: str, context: FetchContext) -> dict[str, _Story]:
 def _fetch_feed(url: str, context: FetchContext) -> dict[str, _Story] | SourceError:
     try:
         answer = context.fetch.get(url, accept=ACCEPT)
-        entries = feed_entries(unpacked(answer), url)
+        return context.sandbox.submit(_stories, answer, size=len(answer.body)).result()
     except SourceError as error:
         return error
+    except OverBudget as error:
+        return SourceError(url, Reason.OVER_BUDGET, str(error), retry=False)
     except NotModified:  # not asked conditionally, so a broken server
         return SourceError(url, Reason.BAD_FEED, "answered 304 to an unconditional request", retry=True)
+
+
+def _stories(answer: Fetched) -> dict[str, _Story]:
+    entries = feed_entries(unpacked(answer), answer.url)
     stories = (_story(entry) for entry in entries if entry.get("link"))
     return {post_id(story.url) or story.url: story for story in stories}
 

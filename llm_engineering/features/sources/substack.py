@@ -108,11 +108,11 @@ def _archive_page(url: str, context: FetchContext) -> list[str]:
 
 
 def _feed(site: str, context: FetchContext) -> Iterator[str]:
-    yield from links_at(f"{site}/feed", context.fetch)
+    yield from links_at(f"{site}/feed", context.fetch, context.sandbox)
 
 
 def _sitemap(site: str, context: FetchContext) -> Iterator[str]:
-    yield from (link for link in links_at(f"{site}/sitemap.xml", context.fetch) if "/p/" in link)
+    yield from (link for link in links_at(f"{site}/sitemap.xml", context.fetch, context.sandbox) if "/p/" in link)
 
 
 SOURCE = Source(

@@ -19,7 +19,7 @@ def crawl(target: Target, context: FetchContext) -> Iterator[Page]:
 
 def discover(address: str, context: FetchContext) -> Iterator[str]:
     """The links of a feed, a sitemap, or a page that names its feed or lists articles."""
-    yield from links_at(address, context.fetch)
+    yield from links_at(address, context.fetch, context.sandbox)
 
 
 SOURCE = Source(

@@ -22,7 +22,7 @@ _SPAN = re.compile(
     rf"\b(?:(?P<between>between|from)\s+(?P<a>{_DATE}){_NOT_A_QUANTITY}\s+(?:and|to|until|till|through)\s+(?P<b>{_DATE}){_NOT_A_QUANTITY}"
     rf"|(?P<word>since|after|before|until|till|through|prior\s+to|up\s+to|by\s+the\s+end\s+of|starting\s+in|as\s+of|in|on|during|from)"
     rf"\s+(?:the\s+(?:year|month)\s+(?:of\s+)?)?(?P<date>{_DATE}){_NOT_A_QUANTITY}"
-    rf"|(?:in|within|over|during|from)?\s*the\s+(?:last|past)\s+(?P<number>\d{{1,3}}|few|two|three|four|five|six|ten|twelve)?\s*(?P<unit>day|week|month|year)s?"
+    rf"|(?:in|within|over|during|from)?\s*the\s+(?:last|past)\s+(?:(?P<number>\d{{1,3}}|few|two|three|four|five|six|ten|twelve)\s*)?(?P<unit>day|week|month|year)s?"
     rf"|(?P<alone>last\s+(?:year|month|week)|this\s+(?:year|month|week)|yesterday|today|past\s+(?:year|month|week)))\b",
     re.IGNORECASE,
 )
@@ -91,7 +91,7 @@ def _span(words: str, today: date) -> tuple[date, date]:
         first = 3 * int(quarter[1]) - 2
         return date(int(quarter[2]), first, 1), _month(int(quarter[2]), first + 2)[1]
     years = re.findall(r"\b\d{4}\b", words)
-    name = re.search(r"[a-z]{3,}", re.sub(r"\d+(?:st|nd|rd|th)|\bof\b", "", words))
+    name = re.search(r"[a-z]{3,}", re.sub(r"(?<!\d)\d+(?:st|nd|rd|th)|\bof\b", "", words))
     if not name:
         return date(int(years[0]), 1, 1), date(int(years[0]) + 1, 1, 1)
     month = next(number for number, month in enumerate(_MONTHS, start=1) if month.startswith(name.group()[:3]))

@@ -15,7 +15,7 @@ _PRONOUN = re.compile(
 )
 _EXPLETIVE = re.compile(  # "that" and "it" which point at nothing before
     r"\b(?:say|says|said|think|thinks|mean|means|know|believe|so|such|now|ensure|sure|claim|claims|argue|argues|given)\s+that\b"
-    r"|\w+\s+that\s+(?:\w+s|is|are|was|were|can|has|have|makes?|do|does)\b|\bis\s+(?:it|there)\s+\w+"
+    r"|\b\w+\s+that\s+(?:\w+s|is|are|was|were|can|has|have|makes?|do|does)\b|\bis\s+(?:it|there)\s+\w+"
     r"|\b(?:is|are|was|were)\s+there\b|\bthere\s+(?:is|are|was|were)\b|\bit\s+(?:take|takes|cost|costs)\b",
     re.IGNORECASE,
 )

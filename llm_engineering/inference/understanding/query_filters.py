@@ -244,16 +244,16 @@ def _scope_spans(nouns: str, question: str, source_names: str) -> list[Span]:
 def find_sources(question: str, facets: Facets) -> dict[str, list[Span]]:
     """Sources of the index that the question names as the place where something was written, and where it does."""
     found: dict[str, list[Span]] = {}
+    speaks, how_to = _SPEAKS_OF_WRITING.search(question), _HOW_TO.search(question)
     for source in sorted(facets.sources):
         name = _name_pattern(source)
         place = rf"\b(?:on|from|in|via)(?:\s+(?:the|his|her|their|my|your))?\s+{name}\b"
         named = rf"{place}(?!\s+(?:actions?|copilot|pages|api|app|token)\b)"
         for match in re.finditer(named, question, re.IGNORECASE):
-            before = question[: match.start()]
-            if _SPEAKS_OF_WRITING.search(before) and not _HOW_TO.search(before):
+            if speaks and speaks.end() <= match.start() and not (how_to and how_to.end() <= match.start()):
                 found.setdefault(source, []).append(match.span())
         things = rf"\b{name}\s+(?:articles|posts|repos|repositories)\b"
-        if (match := re.search(things, question, re.IGNORECASE)) and not _HOW_TO.search(question):
+        if (match := re.search(things, question, re.IGNORECASE)) and not how_to:
             found.setdefault(source, []).append(match.span())
     return found
 

@@ -22,7 +22,7 @@ _REPLY_VERB = (
     r"(?:(?:tell|show|teach|give)\s+(?:me|us)|to\s+(?:know|learn|understand|hear)|explain|describe|summari[sz]e)"
 )
 _REQUEST = re.compile(
-    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_REQUEST_VERB}\s+(?:please\s+)?(?:{_REPLY_VERB}\b)?|{_REPLY_VERB}\b)"
+    rf"^\W*(?:(?:hi|hello|hey|please)\b[\s,!.]*)*(?:{_REQUEST_VERB}\s+(?:please\s+)?)?{_REPLY_VERB}\b"
     r"(?:\s+(?:more|something|everything|anything|a\s+bit))?(?:\s+(?:about|on|whether|if)\b)?\s+(?=\w)",
     re.IGNORECASE,
 )
@@ -42,10 +42,11 @@ _BEFORE_FILTER = re.compile(
 )
 _AFTER_FILTER = re.compile(r"^['’](?:s\b)?", re.IGNORECASE)
 _VERB_AROUND_FILTER = re.compile(
-    rf"\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{FILTER_PLACEHOLDER}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?",
+    rf"(?<!\s)\s*\b(?:does|did|do|has|have|had|would|hat)?\s*{FILTER_PLACEHOLDER}(?:\s+(?:{SAYING})\b)?(?:\s+that\b)?",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(r"(?:[\s,]+(?:geschrieben|gesagt|what|and))+(?=\W*$)", re.IGNORECASE)
+_TRAILING = ("geschrieben", "gesagt", "what", "and")  # left hanging at the end when the filter before it is gone
+_REACH = 100  # characters before a filter in which its preposition stands
 _WORD = re.compile(rf"[\w'’-]+|{FILTER_PLACEHOLDER}")
 
 
@@ -54,12 +55,12 @@ def topic(question: str, spans: Iterable[Span] = ()) -> str:
     text, filters = _mask_filters(question, spans)
     if filters:
         text = _VERB_AROUND_FILTER.sub("", text[_end_of_opening(text) :])
-        rest = _TRAILING.sub("", text.replace(FILTER_PLACEHOLDER, " "))
+        rest = _without_trailing(text.replace(FILTER_PLACEHOLDER, " "))
     elif request := _REQUEST.match(text):
         rest = text[request.end() :]
     else:
         return text
-    rest = re.sub(r"\s+(?=[?!.,;:])", "", " ".join(rest.split())).strip(" ,;:–-")
+    rest = re.sub(r"(?<!\s)\s+(?=[?!.,;:])", "", " ".join(rest.split())).strip(" ,;:–-")
     return rest if any(content_words(rest)) else ""
 
 
@@ -74,10 +75,24 @@ def _mask_filters(question: str, spans: Iterable[Span]) -> tuple[str, int]:
             merged.append([start, end])
     for start, end in reversed(merged):
         before, after = text[:start], _AFTER_FILTER.sub("", text[end:])
-        if preposition := _BEFORE_FILTER.search(before):
+        if preposition := _BEFORE_FILTER.search(before, max(0, len(before) - _REACH)):
             before = before[: preposition.start()]
         text, count = f"{before} {FILTER_PLACEHOLDER} {after}", count + 1
     return text, count
+
+
+def _without_trailing(text: str) -> str:
+    """Without the words of _TRAILING at its end; the signs after them stay."""
+    words = list(re.finditer(r"\w+", text))
+    kept = len(words)
+    while kept and words[kept - 1].group().lower() in _TRAILING:
+        gap = text[words[kept - 2].end() if kept > 1 else 0 : words[kept - 1].start()]
+        if not gap or gap.strip(" \t\n\r\f\v,"):
+            break
+        kept -= 1
+    if kept == len(words):
+        return text
+    return text[: words[kept - 1].end() if kept else 0] + text[words[-1].end() :]
 
 
 def _end_of_opening(text: str) -> int:

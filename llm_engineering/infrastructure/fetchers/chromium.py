@@ -1,18 +1,23 @@
 """Finds a Chromium with its driver on this machine, starts it, and leaves nothing of it behind."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from llm_engineering.domain.ledger import Reason
+from llm_engineering.infrastructure.child_processes import ChildProcess, run_child
+from llm_engineering.infrastructure.fetchers.errors import FetchError
+from llm_engineering.infrastructure.temporary_folders import TemporaryFolder
+
 if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
+    from selenium.webdriver import Remote
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
 
 BINARIES = (
     "chromium",
@@ -50,8 +55,17 @@ FLAGS = (
     "--window-size=1280,2000",
     # Everything goes through the proxy, loopback too, and WebRTC may not go around it.
     "--proxy-bypass-list=<-loopback>",
-    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--disable-quic",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # only the proxy looks names up
 )
+PREFERENCES = {
+    "download_restrictions": 3,
+    "plugins.always_open_pdf_externally": True,  # a download, and so refused: its viewer is no page
+    "webrtc.ip_handling_policy": "disable_non_proxied_udp",
+}
+START_SECONDS = 60.0
+CLIENT_SECONDS = 120  # for one answer of the driver: the last net, behind `ended_after`
 
 
 class BrowserPaths(NamedTuple):
@@ -73,53 +87,105 @@ def find_browser(chromium: Path | None = None) -> BrowserPaths | None:
 
 
 class RunningBrowser:
-    """A started browser. `driver` is selenium's; `stop` leaves no process and no profile, in whatever state it is."""
+    """A started browser. `driver` is selenium's; `stop` leaves no process and no profile, in whatever state it is.
 
-    def __init__(self, found: BrowserPaths, *, proxy: str, page_seconds: float) -> None:
-        from selenium import webdriver
-        from selenium.webdriver.chrome.options import Options
-        from selenium.webdriver.chrome.service import Service
+    It is never asked to quit: a stuck one would not answer, and all it could save is thrown away.
+    """
 
-        self._profile = tempfile.mkdtemp(prefix="llm-twin-browser-")
-        options = Options()
-        options.binary_location = str(found.binary)
-        options.page_load_strategy = "eager"  # the document, not its last tracker
-        options.unhandled_prompt_behavior = "dismiss"
-        options.add_experimental_option("prefs", {"download_restrictions": 3})
-        for flag in (*FLAGS, f"--proxy-server=http://{proxy}", f"--user-data-dir={self._profile}"):
-            options.add_argument(flag)
-        without_proxies = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        # Its own session, so that the driver and all that it starts can be ended as one.
-        self._service = Service(
-            str(found.driver), log_output=subprocess.DEVNULL, env=without_proxies, popen_kw={"start_new_session": True}
-        )
+    def __init__(self, found: BrowserPaths, *, proxy: str) -> None:
+        """Raises FetchError(BROWSER), and what selenium raises."""
+        self._folder = TemporaryFolder("browser")
+        self._service = _service(found, self._folder.path)
         try:
-            self.driver = webdriver.Chrome(options=options, service=self._service)
-            self.driver.set_page_load_timeout(page_seconds)
-            self.driver.set_script_timeout(page_seconds)
+            with self.ended_after(START_SECONDS, FetchError(Reason.BROWSER, "the browser does not start", retry=True)):
+                options = _options(found, proxy=proxy, profile=self._folder.path / "profile")
+                self._service.start()
+                self.driver = _session(self._service.service_url, options)
         except BaseException:
             self.stop()
             raise
 
+    @property
+    def runs(self) -> bool:
+        process = self._process
+        return process is not None and process.poll() is None
+
+    @property
+    def _process(self) -> ChildProcess | None:
+        return getattr(self._service, "process", None)
+
+    @contextmanager
+    def ended_after(self, seconds: float, error: FetchError) -> Generator[None]:
+        """What is inside may take so long; then the browser is killed, which frees whoever waits for it, and `error` is
+        raised: a page in an endless loop answers no question and heeds no time-out of the driver."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as caused:
+            if late.is_set():
+                raise error from caused
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise error
+
+    def kill(self) -> None:
+        """From any thread."""
+        if (process := self._process) is not None:
+            process.kill()
+
     def stop(self) -> None:
-        process = getattr(self._service, "process", None)
-        driver = getattr(self, "driver", None)
-        if driver is not None and process is not None and process.poll() is None:
-            _quit(driver)
-        if process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        shutil.rmtree(self._profile, ignore_errors=True)
+        self.kill()
+        self._folder.remove()
 
 
-def _quit(driver: "Chrome") -> None:
-    """A browser that has crashed cannot be asked to quit; it is killed next."""
-    from selenium.common.exceptions import WebDriverException
-    from urllib3.exceptions import HTTPError
+def _service(found: BrowserPaths, folder: Path) -> "Service":
+    from selenium.webdriver.chrome.service import Service
 
-    with suppress(WebDriverException, HTTPError, OSError):
-        driver.quit()
+    class DriverService(Service):
+        """Starts the driver as our child, with nothing of our environment: its browser inherits both."""
+
+        def _start_process(self, path: str) -> None:
+            # Relative, because the browser puts a socket there, whose path may have no more than 107 characters.
+            here = {"TMPDIR": "."}
+            self.process = ChildProcess([path, *self.command_line_args()], folder=folder, environment=here)
+
+    return DriverService(str(found.driver))
+
+
+def _session(address: str, options: "Options") -> "Remote":
+    """On a driver of this machine: no proxy of the environment is between, and what breaks is not asked again."""
+    from selenium.webdriver import Remote
+    from selenium.webdriver.chromium.remote_connection import ChromiumRemoteConnection
+    from selenium.webdriver.remote.client_config import ClientConfig
+
+    once = {"init_args_for_pool_manager": {"retries": False}}
+    config = ClientConfig(address, init_args_for_pool_manager=once, timeout=CLIENT_SECONDS)
+    connection = ChromiumRemoteConnection(address, "goog", "chrome", ignore_proxy=True, client_config=config)
+    return Remote(command_executor=connection, options=options)
+
+
+def _options(found: BrowserPaths, *, proxy: str, profile: Path) -> "Options":
+    from selenium.webdriver.chrome.options import Options
+
+    options = Options()
+    options.binary_location = str(found.binary)
+    options.page_load_strategy = "none"  # the driver asks the page nothing; when it is whole is decided here
+    options.unhandled_prompt_behavior = "dismiss"
+    options.add_experimental_option("prefs", PREFERENCES)
+    options.add_experimental_option("excludeSwitches", ["disable-popup-blocking"])
+    for flag in (*FLAGS, f"--proxy-server=http://{proxy}", f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    return options
 
 
 def _first_installed(candidates: Iterable[str]) -> Path | None:
@@ -128,8 +194,8 @@ def _first_installed(candidates: Iterable[str]) -> Path | None:
 
 def _version(program: Path) -> str:
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False)
+        done = run_child([program, "--version"], timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"{program} does not start: {error}", file=sys.stderr)
         return ""
-    return done.stdout.strip().partition(" (")[0]
+    return done.output.strip().partition(" (")[0]

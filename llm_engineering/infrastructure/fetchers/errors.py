@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from llm_engineering.domain.errors import SourceError
+from llm_engineering.domain.errors import LLMTwinError, SourceError, raised_at
 from llm_engineering.domain.ledger import Reason
 
 
@@ -32,11 +32,18 @@ class FetchTimeout(Exception):
 
 @contextmanager
 def as_source_error(link: str) -> Generator[None]:
-    """A FetchError inside becomes a SourceError of this link."""
+    """A FetchError inside becomes a SourceError of this link, and so does what nobody foresaw: it must not cost more
+    than the link."""
     try:
         yield
     except FetchError as error:
         raise SourceError(link, error.reason, printable_line(error.detail), retry=error.retry) from error
+    except LLMTwinError:
+        raise
+    except Exception as error:
+        detail = printable_line(f"{type(error).__name__}: {error}", 120)
+        where = f"{detail} (a bug, at {raised_at(error)})"
+        raise SourceError(link, Reason.INTERNAL_ERROR, where, retry=True) from error
 
 
 def printable_line(text: object, limit: int = 240) -> str:

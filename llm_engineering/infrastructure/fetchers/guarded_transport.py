@@ -103,6 +103,8 @@ def translated_errors() -> Generator[None]:
         raise FetchError(Reason.TIMEOUT, "connected, but no answer in time", retry=True, retry_now=True) from error
     except httpx.ConnectError as error:
         raise FetchError(Reason.CONNECT, f"no connection: {error}", retry=True, retry_now=True) from error
+    except UnicodeError as error:  # of a host name that is no name, in a Location header: httpx looks ahead
+        raise FetchError(Reason.BAD_LINK, f"redirects to what is no link: {error}", retry=False) from error
     except (httpx.InvalidURL, httpx.TransportError) as error:
         if isinstance(error, httpx.InvalidURL) or "location header" in str(error):  # httpx looks ahead
             raise FetchError(Reason.BAD_LINK, f"redirects to what is no link: {error}", retry=False) from error

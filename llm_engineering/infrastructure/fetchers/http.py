@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urldefrag
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Fetched
@@ -17,12 +17,14 @@ from llm_engineering.infrastructure.fetchers.decompression import ACCEPT_ENCODIN
 from llm_engineering.infrastructure.fetchers.errors import FetchError, FetchTimeout, as_source_error, printable_line
 from llm_engineering.infrastructure.fetchers.guarded_transport import guarded_client, translated_errors
 from llm_engineering.infrastructure.fetchers.politeness import HostRateLimiter
-from llm_engineering.infrastructure.fetchers.response import BodyLimits, read_response
-from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port
+from llm_engineering.infrastructure.fetchers.response import BodyLimits, read_response, validator
+from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port, redirected_url
 from llm_engineering.infrastructure.fetchers.status import check_status, redirect
 
 if TYPE_CHECKING:
     import httpx
+
+MOST_COOKIES, COOKIE_CHARACTERS = 50, 16_000  # set by one answer
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,11 @@ class HttpFetcher:
         last_modified: str | None = None,
         accept: Sequence[str] = ("text/", "application/xhtml+xml", "application/pdf"),
     ) -> Fetched:
-        """Raises SourceError, or NotModified when the validators still hold."""
+        """Raises SourceError, or NotModified when the validators still hold. A validator that cannot be sent is not."""
         headers = {"Accept": ", ".join(f"{one}*" if one.endswith("/") else one for one in accept) + ", */*;q=0.1"}
-        if etag:
+        if etag := validator(etag):
             headers["If-None-Match"] = etag
-        if last_modified:
+        if last_modified := validator(last_modified):
             headers["If-Modified-Since"] = last_modified
         with as_source_error(url):
             return self._fetch(url, Conditions(headers, BodyLimits(self._max_bytes, tuple(accept))))
@@ -163,7 +165,9 @@ class HttpFetcher:
         checked_url(url)
         headers = {**attempt.conditions.headers, "Accept-Encoding": ACCEPT_ENCODING}
         try:
-            return self._client.build_request("GET", url, headers=headers, cookies=attempt.cookies)
+            request = self._client.build_request("GET", url, headers=headers, cookies=attempt.cookies)
+            _ = request.url.host  # is decoded when asked for, and may not be decodable
+            return request
         except (httpx.InvalidURL, ValueError) as error:
             raise FetchError(Reason.BAD_LINK, f"not a link: {printable_line(error)}", retry=False) from error
 
@@ -180,9 +184,9 @@ class HttpFetcher:
                 slot.enter_context(self._rate_limiter.slot(request.url.host, delay, wait=self._wait))
             self._wait(0)
             with closing(self._send(request)) as response:
-                attempt.cookies.extract_cookies(response)
+                _keep_cookies(response, attempt.cookies)
                 if location := redirect(response):
-                    return _joined(str(request.url), location)
+                    return redirected_url(str(request.url), location)
                 try:
                     check_status(response, conditional=attempt.conditions.conditional)
                 except FetchError as error:
@@ -199,9 +203,8 @@ class HttpFetcher:
             raise
 
 
-def _joined(here: str, location: str) -> str:
-    try:
-        return urldefrag(urljoin(here, location)).url
-    except ValueError as error:
-        detail = f"redirects to what is not a link: {printable_line(location, 80)}"
-        raise FetchError(Reason.BAD_LINK, detail, retry=False) from error
+def _keep_cookies(response: "httpx.Response", cookies: "httpx.Cookies") -> None:
+    """Of an answer that sets no more than a site needs; the others are not kept, and the page is read without."""
+    headers = response.headers.get_list("Set-Cookie")
+    if len(headers) <= MOST_COOKIES and sum(map(len, headers)) <= COOKIE_CHARACTERS:
+        cookies.extract_cookies(response)

@@ -1,5 +1,6 @@
 """The body of an HTTP answer, cut off as soon as it is known to be too large or of a kind that was not asked for."""
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm_engineering.domain.ledger import Reason
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import httpx
 
 HEAD = 1024  # bytes, enough to see what a body is
+LONGEST_VALIDATOR = 1024  # characters
 
 
 class BodyLimits(NamedTuple):
@@ -38,16 +40,25 @@ def read_response(response: "httpx.Response", limits: BodyLimits) -> Fetched:
         media_type=media,
         text=decode_text(body, content_type) if is_text(media) else "",
         body=body,
-        etag=response.headers.get("ETag"),
-        last_modified=response.headers.get("Last-Modified"),
+        etag=validator(response.headers.get("ETag")),
+        last_modified=validator(response.headers.get("Last-Modified")),
     )
+
+
+def validator(header: str | None) -> str | None:
+    """An ETag or Last-Modified that can be sent back as it came; any other is as good as none. Only ASCII is: HTTP
+    does not say in which charset another one came."""
+    value = (header or "").strip()
+    fits = 0 < len(value) <= LONGEST_VALIDATOR and value.isascii() and value.isprintable()
+    return value if fits else None
 
 
 def _read_body(response: "httpx.Response", limits: BodyLimits, content_type: str) -> bytes:
     limit = 2 * limits.max_bytes if limits.truncate else limits.max_bytes
     coding, announced = response.headers.get("Content-Encoding", ""), response.headers.get("Content-Length", "")
-    if not limits.truncate and announced.isdigit() and int(announced) > (limit // 2 if coding else limit):
-        raise FetchError(Reason.TOO_LARGE, f"{int(announced):,} bytes announced (fetch.max_bytes)", retry=False)
+    size = int(announced) if re.fullmatch("[0-9]{1,20}", announced) else 0
+    if not limits.truncate and size > (limit // 2 if coding else limit):
+        raise FetchError(Reason.TOO_LARGE, f"{size:,} bytes announced (fetch.max_bytes)", retry=False)
     body, checked = bytearray(), False
     for piece in decompressed(response.iter_raw(), coding, max_bytes=limit):
         body += piece

@@ -1,5 +1,6 @@
 """What a site lets crawlers read (RFC 9309)."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,9 @@ MAX_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB are read; what comes afte
 RULES_LIFETIME = 24 * 3600.0  # seconds; RFC 9309, 2.4: no longer than a day
 FAILURE_LIFETIME = 60.0  # seconds until a robots.txt that could not be read is asked for again
 LONGEST_DELAY = 30.0  # seconds; a crawl-delay above this is taken as this
+MOST_NAMES = 20  # under which a site may speak to us
 MAX_SITES = 2_000  # remembered
+USER_AGENT_LINE = re.compile(r"\s*user[- ]?agent\s*(?::|\s)", re.IGNORECASE)
 UNREACHABLE = (Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, Reason.BLOCKED_ADDRESS, Reason.BAD_LINK)
 
 
@@ -92,7 +95,26 @@ class Robots:
             if _says_there_is_none(error):
                 return SiteRules(self._now() + RULES_LIFETIME)
             return SiteRules(self._now() + FAILURE_LIFETIME, error=error)
-        return SiteRules(self._now() + RULES_LIFETIME, parsed=Protego.parse(text.replace("\x00", "")))
+        rules = for_agent(text[:MAX_BYTES].replace("\x00", ""), self._user_agent)
+        return SiteRules(self._now() + RULES_LIFETIME, parsed=Protego.parse(rules))
+
+
+def for_agent(text: str, user_agent: str) -> str:
+    """The same robots.txt with every user agent that cannot be us called "-": a parser repeats each rule for each agent
+    of its group, which are thousands of thousands in a hostile one."""
+    agent, kept, lines = user_agent.lower(), set[str](), list[str]()
+    for line in text.splitlines():
+        if named := USER_AGENT_LINE.match(line):
+            name = line[named.end() :].partition("#")[0].strip().lower()
+            if not name or (name.replace("*", "") in agent and len(kept | {name}) <= MOST_NAMES):
+                kept.add(name)
+            else:
+                name = "-"
+            line = f"User-agent: {name}"
+            if lines and lines[-1] == line:
+                continue
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _says_there_is_none(error: FetchError) -> bool:

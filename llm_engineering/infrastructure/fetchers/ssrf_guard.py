@@ -1,9 +1,12 @@
 """Which network addresses a crawler may talk to. Links come from the web, so none of them may reach inward."""
 
+import csv
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from urllib.parse import SplitResult, urldefrag, urljoin, urlsplit
 
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.fetchers.errors import FetchError, printable_line
@@ -11,23 +14,10 @@ from llm_engineering.infrastructure.fetchers.errors import FetchError, printable
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 
-# Beyond what `ipaddress` calls private, reserved, multicast, loopback, link-local or unspecified.
-NOT_PUBLIC = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "100.64.0.0/10",  # carrier-grade NAT, RFC 6598; some clouds put their metadata here
-            "168.63.129.16/32",  # Azure's metadata and health service, on a public address
-            "192.0.0.0/24",  # protocol assignments, RFC 6890; Oracle's metadata
-            "192.88.99.0/24",  # 6to4 relays, RFC 7526
-            "fec0::/10",  # site-local, RFC 3879
-            "2001::/23",  # protocol assignments, Teredo among them, RFC 2928
-            "64:ff9b:1::/48",  # local NAT64, RFC 8215
-        ),
-    )
-)
 PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+SPECIAL_RANGES = Path(__file__).with_name("special_ranges.csv")
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -37,35 +27,33 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is on the open internet; an IPv6 form that carries an IPv4 address is judged by both."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return all(_is_global(one) for one in _with_embedded(ip))
+    """Whether an IP address is on the open internet; an IPv6 form that is nothing but an IPv4 address is judged as that
+    one. What is no address is not public."""
+    try:
+        ip = _without_wrapping(ipaddress.ip_address(address.partition("%")[0]))
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip not in GLOBAL_UNICAST:
+        return False
+    return ip.is_global and not any(ip in special for special in special_ranges()[ip.version])
 
 
-def _with_embedded(ip: Address) -> Iterator[Address]:
+def _without_wrapping(ip: Address) -> Address:
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped:  # ::ffff:1.2.3.4 is nothing but that IPv4 address
-            yield ip.ipv4_mapped
-            return
+        if ip.ipv4_mapped:
+            return ip.ipv4_mapped
         if ip in NAT64:
-            yield ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-            return
-        if ip.sixtofour:
-            yield ip.sixtofour
-    yield ip
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
 
 
-def _is_global(ip: Address) -> bool:
-    special = (
-        ip.is_private
-        or ip.is_loopback
-        or ip.is_link_local
-        or ip.is_multicast
-        or ip.is_reserved
-        or ip.is_unspecified
-        or not ip.is_global
-    )
-    return not special and not any(ip.version == network.version and ip in network for network in NOT_PUBLIC)
+@cache
+def special_ranges() -> dict[int, tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]]:
+    """Those of the file beside this one, by the version of IP."""
+    lines = SPECIAL_RANGES.read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    networks = [ipaddress.ip_network(row["range"]) for row in rows]
+    return {version: tuple(one for one in networks if one.version == version) for version in (4, 6)}
 
 
 class SsrfGuard:
@@ -87,7 +75,9 @@ class SsrfGuard:
             again = error.errno == socket.EAI_AGAIN
             detail = f"the name {host} has no address: {error.strerror}"
             raise FetchError(Reason.DNS, detail, retry=again, retry_now=again) from error
-        except UnicodeError as error:
+        except OSError as error:
+            raise FetchError(Reason.DNS, f"the name {host} cannot be looked up: {error}", retry=True) from error
+        except ValueError as error:  # UnicodeError among them
             raise FetchError(Reason.DNS, f"{printable_line(host, 80)} is no valid host name", retry=False) from error
         if not found:
             raise FetchError(Reason.DNS, f"the name {host} has no address", retry=False)
@@ -116,6 +106,15 @@ def checked_url(url: str, schemes: Sequence[str] = ("http", "https")) -> SplitRe
     if parts.username is not None or parts.password is not None:
         raise FetchError(Reason.BAD_LINK, "the link carries a user name or password; remove them", retry=False)
     return parts
+
+
+def redirected_url(here: str, location: str) -> str:
+    """Where a Location header leads, without its fragment. Raises FetchError(BAD_LINK)."""
+    try:
+        return urldefrag(urljoin(here, location)).url
+    except ValueError as error:
+        detail = f"redirects to what is not a link: {printable_line(location, 80)}"
+        raise FetchError(Reason.BAD_LINK, detail, retry=False) from error
 
 
 def host_and_port(parts: SplitResult) -> tuple[str, int]:

@@ -19,7 +19,9 @@ _FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE
 _MARK = r"(?:\\?[-*+>]|\d{1,2}\\?[.)])\s+"
 _BULLET = re.compile(rf"^{_MARK}")
 _LIST = re.compile(rf"(?:^[ \t]*{_MARK}\S.*(?:\n(?![ \t]*(?:{_MARK}|\n|#|\||```)).+)*\n*)+", re.MULTILINE)
-_LEAD_IN = re.compile(r":[*_]*$|\b(?:these|following|below)\b[^.!?]*[.:][*_]*$", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r":[*_]*$|\b(?:these|following|below)\b(?:(?!\b(?:these|following|below)\b)[^.!?])*[.:][*_]*$", re.IGNORECASE
+)
 _QUESTION_END = re.compile(r"[?؟？][\"'”’»)\]*_]*$")  # noqa: RUF001
 _CODE = re.compile(
     r"^(?:def|class|import|return|async|func|function|const|let|var|public)\s|^from\s\S+\simport|[{};]$|->|==|(?:\b\w+:\s+\S+\s+){2}"
@@ -27,7 +29,7 @@ _CODE = re.compile(
 _CAPTION = re.compile(r"\[(?:image|figure|photo|source)\b", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*\*|\"{3}|(?<!\w)__?(?=\w)|(?<=[\w.!?])__?(?!\w)")
 _ESCAPED = re.compile(r"\\([-.*_#>+!()\[\]])")
-_ADDRESS = re.compile(r"\]\([^)]*\)|https?://\S+")
+_ADDRESS = re.compile(r"\]\([^)]{0,400}\)|https?://\S+")
 _CITED = re.compile(CITATION)
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 
 from loguru import logger
 
+from llm_engineering.infrastructure.files import reason_of
 from llm_engineering.infrastructure.tracing.record import TraceRecord
 
 BATCH = 100
@@ -108,7 +109,7 @@ class BackgroundWriter:
             self._write(records)
             self._claim()
         except Exception as error:  # tracing must outlive a full disk and a bug of its own; both are told and counted
-            self._rescue(self._claim(), f"{type(error).__name__}: {error}")
+            self._rescue(self._claim(), _reason(error))
 
     def _claim(self) -> list[TraceRecord]:
         """What is being written; whoever gets it first decides what becomes of it."""
@@ -130,7 +131,7 @@ class BackgroundWriter:
                 self._fallback(records)
                 return
         except Exception as error:  # as above
-            why = f"{type(error).__name__}: {error}"
+            why = _reason(error)
         self._lose(len(records), why)
 
     def _lose(self, count: int, why: str) -> None:
@@ -140,3 +141,9 @@ class BackgroundWriter:
             self._warned.add(why)
         if not known:
             logger.warning("traces are being lost ({}); answering goes on", why)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {reason_of(error)}"
+    return reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

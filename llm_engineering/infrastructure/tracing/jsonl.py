@@ -12,6 +12,7 @@ from typing import NamedTuple
 from llm_engineering.domain.errors import StoreUnavailable
 from llm_engineering.domain.personal_data import DataSubject, word_runs
 from llm_engineering.domain.ports import Erased
+from llm_engineering.infrastructure.files import make_folder, reason_of
 from llm_engineering.infrastructure.json_lines import append_lines, lock_file, remove_lines
 from llm_engineering.infrastructure.tracing.background_writer import BackgroundWriter
 from llm_engineering.infrastructure.tracing.record import Record, TraceRecord
@@ -64,7 +65,7 @@ class TraceFiles:
 
     def append(self, records: list[TraceRecord]) -> None:
         data = "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in records).encode()
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.folder)
         append_lines(self._current(), data, lock=self._lock)
 
     def _current(self) -> Path:
@@ -92,7 +93,8 @@ class TraceFiles:
                 left.unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnavailable(
-                f"the traces in {self.folder} cannot be rewritten ({error.strerror}): free the disk or mend its rights"
+                f"the traces in {self.folder} cannot be rewritten ({reason_of(error)}): free the disk or mend its "
+                "rights"
             ) from error
         return Erased(len(ids))
 

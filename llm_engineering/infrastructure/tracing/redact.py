@@ -43,7 +43,7 @@ _SECRET_TEXTS = tuple(
         (("akia",), r"\bAKIA[0-9A-Z]{16}\b"),
         (("aiza",), r"\bAIza[\w-]{30,}"),
         (("gsk_", "xai-", "nvapi-", "pplx-"), r"\b(?:gsk_|xai-|nvapi-|pplx-)[A-Za-z0-9]{20,}[\w-]*"),
-        (("twin-",), r"\btwin-(?=[\w-]*\d)[\w-]{43}(?![\w-])"),  # this service's own
+        (("twin-",), r"\btwin-(?=[\w-]{0,42}\d)[\w-]{43}(?![\w-])"),  # this service's own
         (("eyj",), r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
         (("private key-----",), r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
         (("@",), r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"),

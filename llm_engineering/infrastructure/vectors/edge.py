@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_engineering.domain.chunks import IndexSpec, Where
+from llm_engineering.domain.documents import WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt
 from llm_engineering.infrastructure.vectors import index_versions
 from llm_engineering.infrastructure.vectors.edge_engine import EdgeEngine
@@ -25,10 +26,17 @@ class EdgeVectorStore:
         return EdgeReader(self.root, spec)
 
     @contextmanager
-    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> Generator[EdgeWriter]:
+    def writer(
+        self, spec: IndexSpec, *, rebuild: bool = False, warehouse: WarehouseRef | None = None
+    ) -> Generator[EdgeWriter]:
         with index_versions.lock(self.root):
             writer = EdgeWriter(
-                self.root, spec, rebuild=rebuild, min_free_bytes=self._min_free, seal_every=self._seal_every
+                self.root,
+                spec,
+                rebuild=rebuild,
+                warehouse=warehouse,
+                min_free_bytes=self._min_free,
+                seal_every=self._seal_every,
             )
             try:
                 yield writer

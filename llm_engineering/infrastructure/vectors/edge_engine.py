@@ -1,10 +1,8 @@
 """The Qdrant engine in process: one folder of points. With `edge_requests`, all that knows qdrant_edge."""
 
+import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import weakref
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_engineering.domain.chunks import Chunk, Facets, Hit, Search, Where
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable
-from llm_engineering.infrastructure.vectors import edge_requests, points
+from llm_engineering.infrastructure.child_processes import run_child
+from llm_engineering.infrastructure.files import make_folder
+from llm_engineering.infrastructure.temporary_folders import TemporaryFolder
+from llm_engineering.infrastructure.vectors import edge_requests, index_versions, points
 from llm_engineering.infrastructure.vectors.points import Point
 
 if TYPE_CHECKING:
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # points per call
 
-# Runs in a child; where the kernel can, it ends with its parent, so that it never writes what somebody else removes.
+# Runs in a child that ends with this process, so that it never writes what somebody else removes.
 SEAL = """
 import sys
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, 9)
 import qdrant_edge as e
 shard = e.EdgeShard.load(sys.argv[1])
 shard.optimize()
@@ -52,16 +50,16 @@ def engine_errors(folder: Path, *, opening: bool = False) -> Generator[None]:
 class EdgeEngine:
     """Points in one folder. `create` and `load` take the engine's lock on it; `view` shares it with everybody."""
 
-    def __init__(self, folder: Path, shard: "e.EdgeShard", segments: Path | None = None) -> None:
-        """`segments`: a view's link to those of the folder."""
-        self.folder, self._shard, self._segments = folder, shard, segments
+    def __init__(self, folder: Path, shard: "e.EdgeShard", own: TemporaryFolder | None = None) -> None:
+        """`own`: where a view has its log, and its link to the folder's segments."""
+        self.folder, self._shard, self._own = folder, shard, own
 
     @classmethod
     def create(cls, folder: Path, size: int) -> "EdgeEngine":
         """`size`: numbers in a dense vector."""
         import qdrant_edge as e
 
-        folder.mkdir(parents=True)
+        make_folder(folder)
         with engine_errors(folder):
             shard = e.EdgeShard.create(str(folder), edge_requests.config(size))
             for operation in edge_requests.payload_indexes():
@@ -82,30 +80,28 @@ class EdgeEngine:
 
         The engine's lock is on its write-ahead log, which a published folder no longer needs. So each reader has a
         log of its own, in a temporary folder where `segments` is a link to the shared ones. The link goes before the
-        engine is closed, which would write their state anew while others copy or remove them.
+        engine is closed, which would write their state anew while others copy or remove them. The engine opens what it
+        reads for writing, so where that is not allowed it is given a copy.
         """
         import qdrant_edge as e
 
-        own = Path(tempfile.mkdtemp(prefix="llm-twin-view-"))
+        own = TemporaryFolder("view")
         try:
             if not (folder / "segments").is_dir():
                 raise StoreCorrupt(f"{folder} holds no segments; {points.REBUILD}")
-            shutil.copyfile(folder / "edge_config.json", own / "edge_config.json")
-            segments = own / "segments"
-            segments.symlink_to((folder / "segments").resolve(), target_is_directory=True)
+            shutil.copyfile(folder / "edge_config.json", own.path / "edge_config.json")
+            _link(folder / "segments", own.path / "segments")
             with engine_errors(folder, opening=True):
-                engine = cls(folder, e.EdgeShard.load(str(own)), segments)
+                return cls(folder, e.EdgeShard.load(str(own.path)), own)
         except BaseException as error:
-            shutil.rmtree(own)
+            own.remove()
             if isinstance(error, FileNotFoundError):
                 raise StoreCorrupt(f"{folder} is incomplete ({error}); {points.REBUILD}") from error
             raise
-        weakref.finalize(engine, shutil.rmtree, own)
-        return engine
 
     def close(self) -> None:
-        if self._segments is not None:
-            self._segments.unlink(missing_ok=True)
+        if self._own is not None and (segments := self._own.path / "segments").is_symlink():
+            segments.unlink()
         self._shard.close()
 
     def flush(self) -> None:
@@ -240,9 +236,22 @@ class EdgeEngine:
         target._upsert(others)
 
 
+def _link(segments: Path, own: Path) -> None:
+    """`own` leads to the segments, or is a copy of them when they cannot be written."""
+    if all(os.access(path, os.W_OK) for path in (segments, *segments.rglob("*"))):
+        own.symlink_to(segments.resolve(), target_is_directory=True)
+    else:
+        index_versions.copy_tree(segments, own)
+
+
 def seal(folder: Path) -> None:
     """What a closed engine holds in memory becomes files that are only mapped: new points cost memory, sealed ones
     none. In a child, because the bindings would freeze every thread here."""
-    done = subprocess.run([sys.executable, "-c", SEAL, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        raise StoreUnavailable(f"{folder} could not be sealed: {done.stderr.strip()[-500:]}; run again")
+    done = run_child([sys.executable, "-c", SEAL, folder], environment=_import_path())
+    if done.code:
+        raise StoreUnavailable(f"{folder} could not be sealed: {done.errors.strip()[-500:]}; run again")
+
+
+def _import_path() -> dict[str, str]:
+    """Where the child finds the engine, as this process does."""
+    return {"PYTHONPATH": os.pathsep.join(sys.path)}

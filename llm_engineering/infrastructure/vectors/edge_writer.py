@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, IndexSpec, Where
+from llm_engineering.domain.documents import WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt
 from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import index_versions, points
@@ -19,7 +20,16 @@ class EdgeWriter:
     spec; otherwise it is removed.
     """
 
-    def __init__(self, root: Path, spec: IndexSpec, *, rebuild: bool, min_free_bytes: int, seal_every: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        spec: IndexSpec,
+        *,
+        rebuild: bool,
+        warehouse: WarehouseRef | None,
+        min_free_bytes: int,
+        seal_every: int,
+    ) -> None:
         self._root, self._spec, self._min_free, self._seal_every = root, spec, min_free_bytes, seal_every
         self._unsealed = 0  # chunks written since the engine was opened or sealed
         self._next = index_versions.next_version(root)  # before anything is removed: a name is never given twice
@@ -31,6 +41,7 @@ class EdgeWriter:
         self._staging = ""  # the version that is being written
         self._engine: EdgeEngine | None = None  # of that version
         self.token = self._live_manifest.token if self._live_manifest else None
+        self._warehouse = warehouse or (self._live_manifest.warehouse if self._live_manifest else None)
         self._resume()
 
     def _resume(self) -> None:
@@ -107,8 +118,9 @@ class EdgeWriter:
             self._seal_if_large(self._engine)
         elif not (self._live and self._live_manifest):
             self._writable()
-        elif token != self._live_manifest.token:  # nothing was written, so what is published is complete up to here
-            self._live_manifest = self._live_manifest.model_copy(update={"token": token})
+        elif (token, self._warehouse) != (self._live_manifest.token, self._live_manifest.warehouse):
+            # nothing was written, so what is published is complete up to here
+            self._live_manifest = self._live_manifest.model_copy(update={"token": token, "warehouse": self._warehouse})
             index_versions.write_manifest(self._root / self._live, self._live_manifest)
 
     def _seal_if_large(self, engine: EdgeEngine) -> None:
@@ -122,7 +134,7 @@ class EdgeWriter:
         if self._live and self._live_manifest and self._engine is None:
             return self._live_manifest.info(self._live)
         engine = self._writable()
-        manifest = Manifest(spec=self._spec, token=self.token, base=self._live)
+        manifest = Manifest(spec=self._spec, token=self.token, base=self._live, warehouse=self._warehouse)
         info = publish(self._root, self._staging, engine, manifest)
         self._engine = None
         self._next = index_versions.next_version(self._root)
@@ -148,7 +160,13 @@ class EdgeWriter:
         return self._engine
 
     def _write_manifest(self, engine: EdgeEngine) -> None:
-        manifest = Manifest(spec=self._spec, token=self.token, chunks=engine.count(), base=self._live)
+        manifest = Manifest(
+            spec=self._spec,
+            token=self.token,
+            chunks=engine.count(),
+            base=self._live,
+            warehouse=self._warehouse,
+        )
         index_versions.write_manifest(self._root / self._staging, manifest)
 
     def _close_view(self) -> None:

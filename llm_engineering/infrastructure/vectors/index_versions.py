@@ -16,10 +16,19 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from llm_engineering.domain.chunks import IndexSpec
+from llm_engineering.domain.documents import WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from llm_engineering.domain.noun import Noun
 from llm_engineering.domain.ports import IndexInfo
-from llm_engineering.infrastructure.files import sync_folder, write_whole
+from llm_engineering.infrastructure.files import (
+    FULL,
+    PRIVATE_FILE,
+    make_folder,
+    private,
+    reason_of,
+    sync_folder,
+    write_whole,
+)
 from llm_engineering.infrastructure.vectors.points import REBUILD
 
 
@@ -31,9 +40,12 @@ class Manifest(Noun):
     token: str | None = None
     chunks: int = 0
     base: str | None = None  # the version it was copied from; None: it was begun empty
+    warehouse: WarehouseRef | None = None  # it was filled from; None: of an index of before this was recorded
 
     def info(self, version: str) -> IndexInfo:
-        return IndexInfo(spec=self.spec, token=self.token, chunks=self.chunks, version=version)
+        return IndexInfo(
+            spec=self.spec, token=self.token, chunks=self.chunks, version=version, warehouse=self.warehouse
+        )
 
 
 def engine_folder(root: Path, version: str) -> Path:
@@ -47,7 +59,7 @@ def current(root: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreUnavailable(f"{root / 'CURRENT'} cannot be read: {error.strerror}") from error
+        raise StoreUnavailable(f"{root / 'CURRENT'} cannot be read: {reason_of(error)}") from error
     if not name.isdigit() or not (root / name).is_dir():
         if current_moved(root, name):
             return current(root)
@@ -81,12 +93,12 @@ def read_manifest(version: Path) -> Manifest:
     except ValidationError as error:
         raise StoreCorrupt(f"{path} is damaged ({error.errors()[0]['msg']}); {REBUILD}") from error
     except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        raise StoreUnavailable(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def write_manifest(version: Path, manifest: Manifest) -> None:
     with disk_error(version):
-        write_whole(version / "manifest.json", manifest.model_dump_json(indent=1), mode=0o644)
+        write_whole(version / "manifest.json", manifest.model_dump_json(indent=1))
 
 
 def publish(root: Path, version: str, manifest: Manifest) -> IndexInfo:
@@ -95,24 +107,24 @@ def publish(root: Path, version: str, manifest: Manifest) -> IndexInfo:
     with disk_error(root):
         for path in (*(root / version).rglob("*"), root / version, root):
             sync_folder(path)
-        write_whole(root / "CURRENT", version, mode=0o644)
+        write_whole(root / "CURRENT", version)
     return manifest.info(version)
 
 
 def copy_tree(source: Path, target: Path) -> None:
     """A real copy of what may be written afterwards; holes stay holes (an empty shard is 200 MB of them)."""
     with disk_error(target.parent):
-        target.mkdir(parents=True)
+        make_folder(target)
         for path in sorted(source.rglob("*")):
             place = target / path.relative_to(source)
             if path.is_dir():
-                place.mkdir()
+                make_folder(place)
             else:
                 _copy_sparse(path, place)
 
 
 def _copy_sparse(source: Path, target: Path, block: int = 1 << 20) -> None:
-    with source.open("rb") as read, target.open("wb") as write:
+    with source.open("rb") as read, open(target, "xb", opener=private) as write:
         end = read.seek(0, os.SEEK_END)
         write.truncate(end)
         at = 0
@@ -156,9 +168,9 @@ def disk_error(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+        advice = "free some space" if error.errno in FULL else "mend that"
         raise StoreUnavailable(
-            f"the vector store in {folder} cannot be written: {error.strerror}; {advice} and run again. "
+            f"the vector store in {folder} cannot be written: {reason_of(error)}; {advice} and run again. "
             "What was published before is untouched"
         ) from error
 
@@ -167,9 +179,9 @@ def disk_error(folder: Path) -> Generator[None]:
 def lock(root: Path) -> Generator[None]:
     """Raises StoreLocked while another writer, of this or another process, holds it. A dead process holds nothing."""
     path = root / ".lock"
-    holder = FileLock(path, timeout=0)
+    holder = FileLock(path, timeout=0, mode=PRIVATE_FILE)
     with disk_error(root):
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         try:
             holder.acquire()
         except Timeout:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_engineering.domain.chunks import Chunk, EmbeddedChunk, Facets, Hit, IndexSpec, Search, Where
+from llm_engineering.domain.documents import WarehouseRef
 from llm_engineering.domain.errors import StoreUnavailable
 from llm_engineering.domain.ports import IndexInfo
 from llm_engineering.infrastructure.vectors import points
@@ -39,9 +40,11 @@ class QdrantVectorStore:
         return QdrantReader(self._server, spec)
 
     @contextmanager
-    def writer(self, spec: IndexSpec, *, rebuild: bool = False) -> Generator["QdrantWriter"]:
+    def writer(
+        self, spec: IndexSpec, *, rebuild: bool = False, warehouse: WarehouseRef | None = None
+    ) -> Generator["QdrantWriter"]:
         with self._locked() as lock:
-            yield QdrantWriter(self._server, spec, lock=lock, rebuild=rebuild)
+            yield QdrantWriter(self._server, spec, lock=lock, rebuild=rebuild, warehouse=warehouse)
 
     def erase(self, author_id: str) -> int:
         """Deletes the author everywhere, then copies what is published into a new version and drops every other one: a
@@ -64,7 +67,7 @@ class QdrantVectorStore:
         fresh = self._server.create_version(info.spec)
         for _ in self._server.copy(live, fresh):
             lock.refresh()
-        self._server.set_meta(fresh, info.spec, info.token)
+        self._server.set_meta(fresh, info.spec, info.token, info.warehouse)
         self._server.move_alias(live, fresh)
         return fresh
 
@@ -147,13 +150,16 @@ class QdrantReader:
 class QdrantWriter:
     """Writes into the published version, or into a new one when there is none or it is a rebuild."""
 
-    def __init__(self, server: Server, spec: IndexSpec, *, lock: ServerLock, rebuild: bool) -> None:
-        self._server, self._spec, self._lock = server, spec, lock
+    def __init__(
+        self, server: Server, spec: IndexSpec, *, lock: ServerLock, rebuild: bool, warehouse: WarehouseRef | None
+    ) -> None:
+        self._server, self._spec, self._lock, self._warehouse = server, spec, lock, warehouse
         self._published = server.published()
         if self._published and not rebuild:
             info = server.info(self._published)
             points.check_writable(spec, info, server.address)
             self._collection, self.token = self._published, info.token
+            self._warehouse = warehouse or info.warehouse
         else:
             self._collection = self._resume() or self._begin()
             self.token = server.meta(self._collection)["token"]
@@ -168,7 +174,7 @@ class QdrantWriter:
 
     def _begin(self) -> str:
         collection = self._server.create_version(self._spec)
-        self._server.set_meta(collection, self._spec, None)
+        self._server.set_meta(collection, self._spec, None, self._warehouse)
         return collection
 
     def hashes(self, document_ids: Sequence[str]) -> dict[str, str]:
@@ -194,7 +200,7 @@ class QdrantWriter:
 
     def checkpoint(self, token: str | None) -> None:
         self._lock.refresh()
-        self._server.set_meta(self._collection, self._spec, token)
+        self._server.set_meta(self._collection, self._spec, token, self._warehouse)
         self.token = token
 
     def publish(self) -> IndexInfo:

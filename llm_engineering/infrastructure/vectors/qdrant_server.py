@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.chunks import Chunk, Facets, Hit, IndexSpec, Search, Where
+from llm_engineering.domain.documents import WarehouseRef
 from llm_engineering.domain.errors import ConfigError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.ports import IndexInfo
@@ -171,8 +172,15 @@ class Server:
             raise StoreCorrupt(f"{self.address}: nothing says what {collection} was built with; {points.REBUILD}")
         return record
 
-    def set_meta(self, collection: str, spec: IndexSpec, token: str | None) -> None:
-        payload = {"collection": collection, "spec": json.loads(spec.model_dump_json()), "token": token}
+    def set_meta(
+        self, collection: str, spec: IndexSpec, token: str | None, warehouse: WarehouseRef | None = None
+    ) -> None:
+        payload = {
+            "collection": collection,
+            "spec": json.loads(spec.model_dump_json()),
+            "token": token,
+            "warehouse": warehouse and warehouse.model_dump(),
+        }
         self.write_record(stable_id("index", collection), payload)
 
     def info(self, collection: str) -> IndexInfo:
@@ -182,6 +190,7 @@ class Server:
             token=meta["token"],
             chunks=self.count(collection, None),
             version=_number(collection),
+            warehouse=WarehouseRef.model_validate(known) if (known := meta.get("warehouse")) else None,
         )
 
     # --- points ---

@@ -63,8 +63,8 @@ class ServerLock:
 
 
 def _lapsed(lease: dict[str, Any]) -> bool:
-    if datetime.fromisoformat(lease["until"]) < datetime.now(UTC):
-        return True
+    if not datetime.now(UTC) <= datetime.fromisoformat(lease["until"]) <= datetime.now(UTC) + 2 * HOLD:
+        return True  # nobody holds it for longer: later than that, a clock was set back since
     return lease["host"] == socket.gethostname() and not _alive(lease["pid"])
 
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from llm_engineering.domain.documents import Document
+from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import StoreCorrupt, StoreUnavailable, TokenExpired
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
 from llm_engineering.domain.ports import Change, Erased, PutResult, Restored
 from llm_engineering.infrastructure.warehouse.mongo_database import MongoDatabase
 from llm_engineering.infrastructure.warehouse.rows import (
+    MEND,
     Decide,
     Kept,
     Row,
@@ -70,8 +71,18 @@ class MongoWarehouse:
         self._database = database
         self._documents = database.documents
 
+    @property
+    def ref(self) -> WarehouseRef:
+        return WarehouseRef(id=self._database.identity, place=self._database.where)
+
+    def adopt(self, warehouse_id: str) -> None:
+        self._database.adopt(warehouse_id)
+
     def put(self, documents: Iterable[Document]) -> PutResult:
         return put(documents, self._upsert)
+
+    def erasures(self) -> int:
+        return self._database.erasures(None)
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
@@ -79,6 +90,7 @@ class MongoWarehouse:
 
     def _upsert(self, spool: Spool, decide: Decide) -> Counter:
         def write(session: "ClientSession") -> Counter:
+            self._database.check(spool.author_ids, session)
             done: Counter = Counter()
             for rows in _chunks(spool, PAGE, size=lambda row: len(row.payload)):
                 done.update(self._write(rows, decide, session))
@@ -93,7 +105,12 @@ class MongoWarehouse:
         wanted = {"_id": {"$in": [row.id for row in rows]}}
         fields = ("content_hash", "revision", "updated_at")
         found = self._documents.find(wanted, fields, session=session)
-        stored = {f["_id"]: Stored(f["content_hash"], Stamp(f["revision"], f["updated_at"])) for f in found}
+        stored = {
+            f["_id"]: Stored(
+                f["content_hash"], Stamp(f["revision"], f["updated_at"]), partial(self._is_intact, f["_id"], session)
+            )
+            for f in found
+        }
         for row in rows:
             verdict = decide(row, stored.get(row.id), moment)
             if isinstance(verdict, Kept):
@@ -104,6 +121,12 @@ class MongoWarehouse:
         if writes:
             self._documents.bulk_write(writes, session=session)
         return done
+
+    def _is_intact(self, document_id: str, session: "ClientSession") -> bool:
+        try:
+            return self._decode(self._documents.find_one({"_id": document_id}, session=session) or {}) is not None
+        except StoreCorrupt:
+            return False
 
     def _record(self, row: Row, stamp: Stamp) -> dict[str, Any]:
         payload = zlib.compress(row.payload, 1)
@@ -157,6 +180,7 @@ class MongoWarehouse:
 
     def erase(self, subject: DataSubject) -> Erased:
         def write(session: "ClientSession") -> int:
+            self._database.note_erasure(subject.author_id, session)
             return self._documents.delete_many({"author_id": subject.author_id}, session=session).deleted_count
 
         return Erased(self._database.transaction(write), UNREACHED)
@@ -226,9 +250,10 @@ class MongoWarehouse:
         where = f"{self._database.where}, document {record['_id']}"
         try:
             payload = zlib.decompress(record["payload"])
+            stamp = record["revision"], record["updated_at"], record["content_hash"]
         except (zlib.error, KeyError, TypeError) as error:
-            raise StoreCorrupt(f"{where} cannot be read ({error}); restore a backup") from error
-        return decode(payload, record["revision"], record["updated_at"], where=where)
+            raise StoreCorrupt(f"{where} cannot be read ({error}); {MEND}") from error
+        return decode(record["_id"], payload, *stamp, where=where)
 
     def close(self) -> None:
         self._database.close()
@@ -257,8 +282,11 @@ class MongoLedger:
                 )
                 for e in chunk
             ]
-            with self._database.explained():
-                self._database.ledger.bulk_write(writes)
+            self._database.transaction(partial(self._write, writes, {entry.author_id for entry in chunk}))
+
+    def _write(self, writes: list, author_ids: set[str], session: "ClientSession") -> None:
+        self._database.check(author_ids, session)
+        self._database.ledger.bulk_write(writes, session=session)
 
     def entry(self, link: str) -> LedgerEntry | None:
         with self._database.explained():
@@ -275,6 +303,7 @@ class MongoLedger:
 
     def begin(self, author_id: str, fingerprint: str) -> datetime:
         """An author has one unfinished run: beginning one with another fingerprint forgets it."""
+        self._database.watch(author_id)
         with self._database.explained():
             found = self._database.runs.find_one({"_id": author_id, "fingerprint": fingerprint})
             if found:
@@ -285,6 +314,7 @@ class MongoLedger:
             return moment
 
     def finish(self, author_id: str, fingerprint: str) -> None:
+        self._database.watched.pop(author_id, None)
         with self._database.explained():
             self._database.runs.delete_one({"_id": author_id, "fingerprint": fingerprint})
 
@@ -312,10 +342,15 @@ class MongoLedger:
             return self._database.ledger.count_documents({"author_id": subject.author_id})
 
     def erase(self, subject: DataSubject) -> Erased:
-        with self._database.explained():
-            self._database.runs.delete_one({"_id": subject.author_id})
-            self._database.document_failures.delete_many({"author_id": subject.author_id})
-            return Erased(self._database.ledger.delete_many({"author_id": subject.author_id}).deleted_count, UNREACHED)
+        theirs = {"author_id": subject.author_id}
+
+        def write(session: "ClientSession") -> int:
+            self._database.note_erasure(subject.author_id, session)
+            self._database.runs.delete_one({"_id": subject.author_id}, session=session)
+            self._database.document_failures.delete_many(theirs, session=session)
+            return self._database.ledger.delete_many(theirs, session=session).deleted_count
+
+        return Erased(self._database.transaction(write), UNREACHED)
 
 
 def _where(**fields: object) -> dict[str, object]:

@@ -2,13 +2,13 @@
 
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_engineering.domain.errors import ConfigError, LinkConflict, StoreLocked, StoreUnavailable, TokenExpired
 from llm_engineering.domain.text import redacted_url
-from llm_engineering.infrastructure.warehouse.rows import feed_id
+from llm_engineering.infrastructure.warehouse.rows import author_erased, erasure_key, feed_id
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -58,10 +58,12 @@ class MongoDatabase:
         self.ledger = self._database["ledger"]
         self.runs = self._database["runs"]
         self.document_failures = self._database["document_failures"]
+        self.watched: dict[str, int] = {}  # author's id -> how often they had been erased when a run of theirs began
+        self._erasures = self._database["erasures"]  # holds no author, see `erasure_key`
         try:
             with self.explained():
                 self._require_replica_set()
-                self.feed = self._prepare()
+                self.feed, self.identity = self._prepare()
         except BaseException:
             self._client.close()
             raise
@@ -77,7 +79,7 @@ class MongoDatabase:
             "enough: start it with `mongod --replSet rs0` and run `rs.initiate()` once, or use docker-compose.yml"
         )
 
-    def _prepare(self) -> str:
+    def _prepare(self) -> tuple[str, str]:
         about = self._database["about"].find_one_and_update(
             {"_id": "warehouse"},
             {"$setOnInsert": {"feed": feed_id(), "schema": SCHEMA_VERSION}},
@@ -95,7 +97,38 @@ class MongoDatabase:
             self.documents.create_index([(field, 1), ("_id", 1)])
         for field in ("author_id", "outcome"):
             self.ledger.create_index([(field, 1), ("_id", 1)])
-        return about["feed"]
+        return about["feed"], about.get("adopted", about["feed"])
+
+    def adopt(self, identity: str) -> None:
+        """Only while nothing is stored."""
+        with self.explained():
+            if self.documents.find_one({}, ("_id",)) is None:
+                self._database["about"].update_one({"_id": "warehouse"}, {"$set": {"adopted": identity}})
+                self.identity = identity
+
+    def erasures(self, author_id: str | None) -> int:
+        """How often the author was erased; None: how often anybody was."""
+        wanted = {} if author_id is None else {"_id": erasure_key(self.feed, author_id)}
+        with self.explained():
+            return sum(found["number"] for found in self._erasures.find(wanted))
+
+    def note_erasure(self, author_id: str, session: "ClientSession") -> None:
+        key = {"_id": erasure_key(self.feed, author_id)}
+        self._erasures.update_one(key, {"$inc": {"number": 1}}, upsert=True, session=session)
+
+    def watch(self, author_id: str) -> None:
+        """From here on `check` knows whether the author was erased meanwhile."""
+        self.watched[author_id] = self.erasures(author_id)
+
+    def check(self, author_ids: Iterable[str], session: "ClientSession") -> None:
+        """Within a transaction that writes something of theirs. Raises AuthorErased. It writes to what `note_erasure`
+        writes to, so that of two that overlap one has to begin again and sees the other."""
+        for author_id in self.watched.keys() & set(author_ids):
+            key = {"_id": erasure_key(self.feed, author_id)}
+            write = {"$inc": {"writes": 1}, "$setOnInsert": {"number": 0}}
+            found = self._erasures.find_one_and_update(key, write, upsert=True, return_document=True, session=session)
+            if found and found["number"] != self.watched[author_id]:
+                raise author_erased(self.where)
 
     def transaction(self, write: "Callable[[ClientSession], T]") -> T:
         """All of it, or nothing. `write(session)` runs again when another writer was faster, for some `BUSY_SECONDS`,
@@ -147,7 +180,7 @@ class MongoDatabase:
                 f"{self.where} does not let this user in ({message}): check the user, the password and authSource in "
                 "TWIN_WAREHOUSE; the user needs the role readWrite"
             )
-        if code in _FULL:
+        if code in _FULL or "No space left" in message:
             return StoreUnavailable(f"{self.where}: the server's disk is full; free some space and run again")
         if code in _DUPLICATE:
             return LinkConflict(f"{self.where}: {message}. Nothing was written")

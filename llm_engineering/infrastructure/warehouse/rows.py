@@ -4,6 +4,7 @@ import json
 import pickle
 import secrets
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,11 +13,14 @@ from enum import Enum
 from typing import IO, NamedTuple
 
 from llm_engineering.domain.documents import Document
-from llm_engineering.domain.errors import LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
+from llm_engineering.domain.errors import AuthorErased, LinkConflict, SourceError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ids import content_hash
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.ports import Change, PutResult, Restored
+from llm_engineering.infrastructure.files import reason_of
 
+SEAL = 9  # bytes at the end of a payload: a line feed, which JSON of one line never holds, and the CRC-32 of the rest
+MEND = "crawl its link again with `poe run-etl --no-cache`, or import a backup (poe warehouse import)"
 IN_MEMORY = 16 * 2**20  # bytes of one put that are held in memory; the rest waits in a temporary file
 
 
@@ -45,6 +49,7 @@ class Stamp(NamedTuple):
 class Stored(NamedTuple):
     content_hash: str
     stamp: Stamp
+    is_intact: Callable[[], bool]  # asked only when nothing else would be written
 
 
 class Kept(Enum):
@@ -83,18 +88,49 @@ def encode(document: Document) -> Row:
         content_hash=document.content_hash,
         revision=document.revision,
         updated_at=iso(document.updated_at) if document.updated_at else None,
-        payload=json.dumps(fields, ensure_ascii=False, default=datetime.isoformat).encode("utf-8", "surrogatepass"),
+        payload=_sealed(
+            json.dumps(fields, ensure_ascii=False, default=datetime.isoformat).encode("utf-8", "surrogatepass")
+        ),
     )
 
 
-def decode(payload: bytes, revision: int, updated_at: str, *, where: str) -> Document:
-    """Raises StoreCorrupt, naming `where` the payload was read."""
+def decode(document_id: str, payload: bytes, revision: int, updated_at: str, content: str, *, where: str) -> Document:
+    """`content` is the hash it was stored with. Raises StoreCorrupt, naming `where` the payload was read, when that is
+    not what was written."""
     try:
-        fields = json.loads(payload.decode("utf-8", "surrogatepass"))
-        return Document.model_validate({**fields, "revision": revision, "updated_at": updated_at})
+        fields = json.loads(_unsealed(payload).decode("utf-8", "surrogatepass"))
+        document = Document.model_validate({**fields, "revision": revision, "updated_at": updated_at})
+        if (document.id, document.content_hash) != (document_id, content):
+            raise ValueError("it is not what was stored under its link and its content hash")
     except (ValueError, TypeError, RecursionError) as error:  # a ValidationError is a ValueError
         short = str(error).partition("\n")[0]
-        raise StoreCorrupt(f"{where} holds a document that cannot be read ({short}); restore a backup") from error
+        raise StoreCorrupt(f"{where} holds a document that cannot be read ({short}); {MEND}") from error
+    return document
+
+
+def _sealed(payload: bytes) -> bytes:
+    return payload + b"\n%08x" % zlib.crc32(payload)
+
+
+def _unsealed(payload: bytes) -> bytes:
+    """One that was written before there were seals has none. Raises ValueError."""
+    if not isinstance(payload, bytes):
+        raise ValueError("it was changed by another program")
+    if payload[-SEAL : -SEAL + 1] != b"\n":
+        return payload
+    content, seal = payload[:-SEAL], payload[-SEAL + 1 :]
+    if seal != b"%08x" % zlib.crc32(content):
+        raise ValueError("bytes of it were changed since it was written")
+    return content
+
+
+def is_intact(document_id: str, payload: bytes, revision: int, updated_at: str, content: str) -> bool:
+    """Whether `decode` would give it."""
+    try:
+        decode(document_id, payload, revision, updated_at, content, where="")
+    except StoreCorrupt:
+        return False
+    return True
 
 
 def change_of(document_id: str, token: str, read: Callable[[], Document | None]) -> Change:
@@ -119,6 +155,7 @@ class Spool:
     def __init__(self, file: IO[bytes], documents: Iterable[Document]) -> None:
         self._file = file
         self._hashes: dict[str, str] = {}
+        self.author_ids: set[str] = set()
         self.repeated = 0  # documents that say the same as an earlier one
         for document in documents:
             self._add(encode(document))
@@ -127,6 +164,7 @@ class Spool:
         earlier = self._hashes.setdefault(row.id, "")
         if not earlier:
             self._hashes[row.id] = row.content_hash
+            self.author_ids.add(row.author_id)
             self._write(row)
         elif earlier == row.content_hash:
             self.repeated += 1
@@ -141,8 +179,8 @@ class Spool:
             pickle.dump(row, self._file)
         except OSError as error:
             raise StoreUnavailable(
-                f"no room to prepare the write in {tempfile.gettempdir()} ({error.strerror}): free some space and run "
-                "again. Nothing was written"
+                f"no room to prepare the write in {tempfile.gettempdir()} ({reason_of(error)}): free some space and "
+                "run again. Nothing was written"
             ) from error
 
     def __len__(self) -> int:
@@ -175,7 +213,7 @@ def restore(documents: Iterable[Document], upsert: Upsert) -> Restored:
 def _next_revision(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
     if stored is None:
         return Stamp(1, moment)
-    if stored.content_hash == row.content_hash:
+    if stored.content_hash == row.content_hash and stored.is_intact():
         return Kept.SAME
     return Stamp(stored.stamp.revision + 1, moment)
 
@@ -184,9 +222,25 @@ def _own_revision(row: Row, stored: Stored | None, moment: str) -> Stamp | Kept:
     mine = Stamp(row.revision, row.updated_at or moment)
     if stored is None or mine > stored.stamp:
         return mine
+    if stored.content_hash == row.content_hash and not stored.is_intact():
+        return stored.stamp
     return Kept.SAME if stored.content_hash == row.content_hash else Kept.NEWER
 
 
 def feed_id() -> str:
-    """Names one change feed, so that a token of another warehouse is not mistaken for one of this."""
+    """Names one change feed, so that a token of another warehouse is not mistaken for one of this. It is the
+    warehouse's own id, too, unless it has adopted the id of the one that it is a copy of."""
     return content_hash(secrets.token_hex(16))[:12]
+
+
+def erasure_key(feed: str, author_id: str) -> str:
+    """What is left of an erased author: it tells nobody who it was, but whoever has the id can look."""
+    return content_hash("erased", feed, author_id)
+
+
+def author_erased(place: str) -> AuthorErased:
+    return AuthorErased(
+        f"{place}: the author was erased (poe forget) while this run read their links, so nothing more of theirs is "
+        "stored. Take their lines out of the config; and run `poe forget` once more, for what this run wrote about "
+        "itself"
+    )

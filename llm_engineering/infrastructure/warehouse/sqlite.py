@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from llm_engineering.domain.documents import Document
+from llm_engineering.domain.documents import Document, WarehouseRef
 from llm_engineering.domain.errors import TokenExpired
 from llm_engineering.domain.ledger import DocumentFailure, LedgerEntry, Outcome
 from llm_engineering.domain.personal_data import DataSubject
@@ -20,12 +21,14 @@ from llm_engineering.infrastructure.warehouse.rows import (
     Stored,
     change_of,
     decode,
+    is_intact,
     now,
     put,
     restore,
 )
 from llm_engineering.infrastructure.warehouse.sqlite_file import SqliteFile
 
+READ = "payload, revision, updated_at, content_hash"  # what `decode` wants
 PAGE = 500  # keys per query; bodies are read one at a time, because one alone may be 10 MB
 
 UPSERT = """
@@ -62,8 +65,19 @@ class SqliteWarehouse:
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
 
+    @property
+    def ref(self) -> WarehouseRef:
+        return WarehouseRef(id=self._file.identity, place=str(self._file.path.absolute()))
+
+    def adopt(self, warehouse_id: str) -> None:
+        self._file.adopt(warehouse_id)
+
     def put(self, documents: Iterable[Document]) -> PutResult:
         return put(documents, self._upsert)
+
+    def erasures(self) -> int:
+        with self._file.reading() as connection:
+            return self._file.erasures(connection, None)
 
     def restore(self, documents: Iterable[Document]) -> Restored:
         """As `put`, but revisions and dates come from the documents, and what is stored stays when it is newer."""
@@ -74,6 +88,7 @@ class SqliteWarehouse:
         if not len(spool):
             return done
         with self._file.writing() as connection:
+            self._file.check(spool.author_ids, connection)
             moment, seq = now(), _last_seq(connection)
             for row in spool:
                 stored = _stored(connection, row.id)
@@ -89,7 +104,7 @@ class SqliteWarehouse:
 
     def get(self, document_id: str) -> Document | None:
         with self._file.reading() as connection:
-            query = "SELECT payload, revision, updated_at FROM documents WHERE id=? AND link IS NOT NULL"
+            query = f"SELECT {READ} FROM documents WHERE id=? AND link IS NOT NULL"
             found = connection.execute(query, (document_id,)).fetchone()
         return self._decode(document_id, *found) if found else None
 
@@ -133,6 +148,7 @@ class SqliteWarehouse:
         with self._file.writing() as connection:
             rows = connection.execute("SELECT id FROM documents WHERE author_id=?", (subject.author_id,)).fetchall()
             erased = _leave_tombstones(connection, [document_id for (document_id,) in rows])
+            self._file.note_erasure(connection, subject.author_id)
         self._file.wipe()
         return Erased(erased)
 
@@ -145,7 +161,7 @@ class SqliteWarehouse:
         query = f"SELECT seq, id FROM documents WHERE seq>? AND seq<=? ORDER BY seq LIMIT {PAGE}"
         while page := self._page(query, done, end):
             for seq, document_id in page:
-                found = self._page("SELECT seq, payload, revision, updated_at FROM documents WHERE id=?", document_id)
+                found = self._page(f"SELECT seq, {READ} FROM documents WHERE id=?", document_id)
                 if found and found[0][0] == seq:
                     read = partial(self._live, document_id, *found[0][1:])
                     yield change_of(document_id, f"{self._file.feed}:{seq}", read)
@@ -164,12 +180,12 @@ class SqliteWarehouse:
         with self._file.reading() as connection:
             return connection.execute(query, values).fetchall()
 
-    def _decode(self, document_id: str, payload: bytes, revision: int, updated_at: str) -> Document:
-        return decode(payload, revision, updated_at, where=f"{self._file.path}, document {document_id}")
+    def _decode(self, document_id: str, payload: bytes, *stamp: Any) -> Document:
+        return decode(document_id, payload, *stamp, where=f"{self._file.path}, document {document_id}")
 
-    def _live(self, document_id: str, payload: bytes | None, revision: int, updated_at: str) -> Document | None:
+    def _live(self, document_id: str, payload: bytes | None, *stamp: Any) -> Document | None:
         """None for a tombstone."""
-        return None if payload is None else self._decode(document_id, payload, revision, updated_at)
+        return None if payload is None else self._decode(document_id, payload, *stamp)
 
     def close(self) -> None:
         self._file.close()
@@ -186,7 +202,13 @@ def _set_last_seq(connection: sqlite3.Connection, seq: int) -> None:
 def _stored(connection: sqlite3.Connection, document_id: str) -> Stored | None:
     query = "SELECT content_hash, revision, updated_at FROM documents WHERE id=? AND link IS NOT NULL"
     found = connection.execute(query, (document_id,)).fetchone()
-    return Stored(found[0], Stamp(*found[1:])) if found else None
+    return Stored(found[0], Stamp(*found[1:]), partial(_is_intact, connection, document_id)) if found else None
+
+
+def _is_intact(connection: sqlite3.Connection, document_id: str) -> bool:
+    return is_intact(
+        document_id, *connection.execute(f"SELECT {READ} FROM documents WHERE id=?", (document_id,)).fetchone()
+    )
 
 
 def _leave_tombstones(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
@@ -206,6 +228,7 @@ class SqliteLedger:
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         rows = [(e.link, e.author_id, e.outcome, e.model_dump_json()) for e in entries]
         with self._file.writing() as connection:
+            self._file.check((author_id for _, author_id, *_ in rows), connection)
             connection.executemany("INSERT OR REPLACE INTO ledger VALUES(?, ?, ?, ?)", rows)
 
     def entry(self, link: str) -> LedgerEntry | None:
@@ -234,6 +257,7 @@ class SqliteLedger:
     def begin(self, author_id: str, fingerprint: str) -> datetime:
         """An author has one unfinished run: beginning one with another fingerprint forgets it."""
         with self._file.writing() as connection:
+            self._file.watch(connection, author_id)
             query = "SELECT began_at FROM runs WHERE author_id=? AND fingerprint=?"
             found = connection.execute(query, (author_id, fingerprint)).fetchone()
             if found:
@@ -245,6 +269,7 @@ class SqliteLedger:
             return moment
 
     def finish(self, author_id: str, fingerprint: str) -> None:
+        self._file.watched.pop(author_id, None)
         with self._file.writing() as connection:
             connection.execute("DELETE FROM runs WHERE author_id=? AND fingerprint=?", (author_id, fingerprint))
 
@@ -281,5 +306,6 @@ class SqliteLedger:
             erased = connection.execute("DELETE FROM ledger WHERE author_id=?", (subject.author_id,)).rowcount
             connection.execute("DELETE FROM runs WHERE author_id=?", (subject.author_id,))
             connection.execute("DELETE FROM document_failures WHERE author_id=?", (subject.author_id,))
+            self._file.note_erasure(connection, subject.author_id)
         self._file.wipe()
         return Erased(erased)

@@ -1,16 +1,20 @@
 """One SQLite file: its tables, its connections, and what its errors mean."""
 
+import os
+import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_engineering.domain.errors import LinkConflict, StoreCorrupt, StoreLocked, StoreUnavailable
-from llm_engineering.infrastructure.warehouse.rows import feed_id
+from llm_engineering.infrastructure.files import PRIVATE_FILE, make_folder, reason_of
+from llm_engineering.infrastructure.warehouse.rows import author_erased, erasure_key, feed_id
 
 SCHEMA_VERSION = 1
+READ_ONLY = "the file or its folder is read-only; what only reads goes on (poe ask, poe serve, poe crawl-status)"
 APPLICATION_ID = 0x7457494E  # "tWIN", so that another program's database is not taken for ours
 
 # A tombstone keeps only `id` and `seq`. `seq` is set inside the write transaction, and writers wait for each other,
@@ -32,9 +36,14 @@ SCHEMA = (
     "CREATE TABLE runs(author_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, began_at TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE about(feed TEXT NOT NULL, seq INTEGER NOT NULL)",
 )
-# Came later: made in older files of the same version, too
-DOCUMENT_FAILURES = """CREATE TABLE IF NOT EXISTS document_failures(
-    document_id TEXT PRIMARY KEY, author_id TEXT NOT NULL, failure TEXT NOT NULL) WITHOUT ROWID"""
+# Came later: made in older files of the same version, too. `erasures` holds no author, see `erasure_key`
+LATER = (
+    """CREATE TABLE IF NOT EXISTS document_failures(
+        document_id TEXT PRIMARY KEY, author_id TEXT NOT NULL, failure TEXT NOT NULL) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS erasures(author TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS adopted(identity TEXT NOT NULL)",
+)
+LITTLE_SPACE = 2**20  # bytes; with less on the disk, an error that says nothing is the full disk's
 
 
 class _Connection(sqlite3.Connection):
@@ -45,7 +54,7 @@ class SqliteFile:
     """One connection per thread; readers run beside the one writer (WAL).
 
     Every commit is flushed to the disk: an index may hold a token of the change feed, and the feed must never fall
-    back behind it. What is deleted is overwritten.
+    back behind it. What is deleted is overwritten. A file that cannot be written, or whose folder cannot, is read.
     """
 
     def __init__(self, path: Path, *, timeout: float) -> None:
@@ -55,14 +64,56 @@ class SqliteFile:
         self._all: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
+        self.watched: dict[str, int] = {}  # author's id -> how often they had been erased when a run of theirs began
+        self.read_only = path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.feed = self._prepare()
+            if not self.read_only:
+                make_folder(path.parent)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
+            with self.reading() if self.read_only else self.writing() as connection:
+                self._check_version(connection)
+                if not self.read_only:
+                    self._make_tables(connection)
+                self.feed, self.identity = self._names(connection)
 
-    def _prepare(self) -> str:
+    def _names(self, connection: sqlite3.Connection) -> tuple[str, str]:
+        """The feed's, and the warehouse's own."""
+        feed = connection.execute("SELECT feed FROM about").fetchone()[0]
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='adopted'").fetchone():
+            return feed, feed  # an older file that is only read
+        adopted = connection.execute("SELECT identity FROM adopted").fetchone()
+        return feed, adopted[0] if adopted else feed
+
+    def adopt(self, identity: str) -> None:
+        """Only while nothing was ever stored."""
         with self.writing() as connection:
-            self._check_version(connection)
-            return connection.execute("SELECT feed FROM about").fetchone()[0]
+            if connection.execute("SELECT seq FROM about").fetchone()[0] == 0:
+                connection.execute("DELETE FROM adopted")
+                connection.execute("INSERT INTO adopted VALUES(?)", (identity,))
+                self.identity = identity
+
+    def erasures(self, connection: sqlite3.Connection, author_id: str | None) -> int:
+        """How often the author was erased; None: how often anybody was."""
+        if author_id is None:
+            return connection.execute("SELECT coalesce(sum(number), 0) FROM erasures").fetchone()[0]
+        key = erasure_key(self.feed, author_id)
+        found = connection.execute("SELECT number FROM erasures WHERE author=?", (key,)).fetchone()
+        return found[0] if found else 0
+
+    def note_erasure(self, connection: sqlite3.Connection, author_id: str) -> None:
+        key = erasure_key(self.feed, author_id)
+        upsert = "INSERT INTO erasures VALUES(?, 1) ON CONFLICT(author) DO UPDATE SET number=number+1"
+        connection.execute(upsert, (key,))
+
+    def watch(self, connection: sqlite3.Connection, author_id: str) -> None:
+        """From here on `check` knows whether the author was erased meanwhile."""
+        self.watched[author_id] = self.erasures(connection, author_id)
+
+    def check(self, author_ids: Iterable[str], connection: sqlite3.Connection) -> None:
+        """Within a transaction that writes something of theirs. Raises AuthorErased."""
+        for author_id in self.watched.keys() & set(author_ids):
+            if self.erasures(connection, author_id) != self.watched[author_id]:
+                raise author_erased(str(self.path))
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -75,13 +126,16 @@ class SqliteFile:
                 f"{self.path} was written by a newer version of this program (schema {version}, this one knows "
                 f"{SCHEMA_VERSION}): update the program, or choose another TWIN_WAREHOUSE"
             )
-        if not tables:
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in SCHEMA:
                 connection.execute(statement)
             connection.execute("INSERT INTO about VALUES(?, 0)", (feed_id(),))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        connection.execute(DOCUMENT_FAILURES)
+        for statement in LATER:
+            connection.execute(statement)
 
     def _connection(self) -> sqlite3.Connection:
         if self._closed:
@@ -96,8 +150,15 @@ class SqliteFile:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False, factory=_Connection
+            self._read_only_uri() if self.read_only else self.path,
+            uri=self.read_only,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
         )
+        if self.read_only:
+            return connection
         try:
             if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -108,6 +169,13 @@ class SqliteFile:
             raise
         return connection
 
+    def _read_only_uri(self) -> str:
+        """SQLite wants to write beside a file with a write-ahead log, unless it is told that nobody does. One whose log
+        holds something is read with its log."""
+        log = self.path.with_name(self.path.name + "-wal")
+        has_log = log.exists() and log.stat().st_size > 0
+        return f"{self.path.absolute().as_uri()}?mode=ro{'' if has_log else '&immutable=1'}"
+
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
         with self._explained():
@@ -116,6 +184,8 @@ class SqliteFile:
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
         """One transaction: all of it, or nothing."""
+        if self.read_only:
+            raise StoreUnavailable(f"{self.path} can only be read: {READ_ONLY}. Nothing was written")
         with self._explained():
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
@@ -157,8 +227,8 @@ class SqliteFile:
             yield
         except sqlite3.Error as error:
             raise self._explain(error) from error
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise StoreUnavailable(f"{self.path}: the folder cannot be made ({error.strerror})") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path} cannot be used ({reason_of(error)})") from error
 
     def _explain(self, error: sqlite3.Error) -> StoreUnavailable | LinkConflict:
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
@@ -172,10 +242,12 @@ class SqliteFile:
                     f"{self.path} is damaged or no SQLite database ({error}); put a backup in its place, or move it "
                     "away and crawl again, or import an export (poe warehouse import)"
                 )
+            case sqlite3.SQLITE_READONLY:
+                return StoreUnavailable(f"{self.path} can only be read: {READ_ONLY}. Nothing was written")
             case sqlite3.SQLITE_FULL:
-                return StoreUnavailable(
-                    f"{self.path}: the disk is full; free some space and run again. Nothing was written"
-                )
+                return self._full()
+            case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN if self._disk_is_full():
+                return self._full()
             case sqlite3.SQLITE_CONSTRAINT:
                 return LinkConflict(f"{self.path}: {error}. Nothing was written")
         if isinstance(error, sqlite3.ProgrammingError) and self._closed:
@@ -183,3 +255,11 @@ class SqliteFile:
         return StoreUnavailable(
             f"{self.path} cannot be used ({error}); is the folder there, writable and on a local disk?"
         )
+
+    def _full(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.path}: the disk is full; free some space and run again. Nothing was written")
+
+    def _disk_is_full(self) -> bool:
+        with suppress(OSError):
+            return shutil.disk_usage(self.path.parent).free < LITTLE_SPACE
+        return False

@@ -7,25 +7,29 @@ the SHA-256 of everything above it. Compressed when the name ends in .gz.
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
-from llm_engineering.domain.documents import Document
-from llm_engineering.domain.errors import ConfigError, StoreCorrupt, StoreUnavailable
+from llm_engineering.domain.documents import Author, Document
+from llm_engineering.domain.errors import ConfigError, SourceError, StoreCorrupt, StoreUnavailable
 from llm_engineering.domain.ledger import LedgerEntry
 from llm_engineering.domain.ports import Ledger, Restored, Warehouse
-from llm_engineering.infrastructure.files import replacing
+from llm_engineering.infrastructure.files import reason_of, replacing
+from llm_engineering.infrastructure.warehouse.rows import encode
 
 HEADER = {"format": "llm-twin warehouse", "version": 1}
+MOST_COUNTED = 10**9  # revisions, attempts, documents of a link
+LONGEST_LINE = 512 * 2**20  # bytes; the longest body, 50 MB as base64, takes 70 MB
 BATCH = 500  # rows written together; a stopped import goes on where it was when it is run again
+
+_ID = re.compile("[0-9a-f]{0,64}")
 
 Progress = Callable[[], None]
 T = TypeVar("T")
@@ -67,7 +71,7 @@ def export_warehouse(
             digest.update(data)
             file.write(data)
 
-        write(HEADER)
+        write(HEADER | {"warehouse": warehouse.ref.id})
         for kind, rows in (("document", warehouse.documents()), ("entry", ledger.entries())):
             for row in rows:
                 write({kind: row.model_dump()})
@@ -97,9 +101,12 @@ def import_warehouse(
     """Add what the file holds, with its revisions and dates. Nothing is written unless the whole file is sound.
 
     What is stored already stays when it is as new or newer (by revision then date; in the ledger by last attempt),
-    and is counted. Nothing is deleted. Importing twice is importing once. Raises as `check_export`.
+    and is counted. Nothing is deleted. Importing twice is importing once. A warehouse that never held anything goes on
+    as the one that was exported. Raises as `check_export`.
     """
     check_export(path)
+    if warehouse_id := _exported_id(path):
+        warehouse.adopt(warehouse_id)
     documents, entries = Counter(), Counter()
     for batch in _batches((row for _, row in _rows(path, Counter()) if isinstance(row, Document))):
         documents.update(warehouse.restore(batch)._asdict())
@@ -165,17 +172,56 @@ def _row(path: Path, number: int, line: dict[str, Any], counts: Counter[str]) ->
     try:
         [(kind, fields)] = line.items()
         row = nouns[kind].model_validate(fields)
-    except (ValueError, KeyError, ValidationError) as error:
+        _check_values(row, fields)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SourceError) as error:
         short = "; ".join(str(error).splitlines()[:3])
         raise StoreCorrupt(f"{path}, line {number}: no document and no ledger entry ({short})") from error
     counts[kind] += 1
     return row
 
 
+def _check_values(row: Document | LedgerEntry, fields: dict[str, Any]) -> None:
+    """What a noun may hold and no warehouse would have written. Raises ValueError, SourceError."""
+    for name in ("revision", "attempts", "documents"):
+        number = fields.get(name, 0)
+        if type(number) is not int or not 0 <= number <= MOST_COUNTED:
+            raise ValueError(f"{name}: a whole number up to {MOST_COUNTED:,}, not {_short(number)}")
+    for name, moment in row:
+        if isinstance(moment, datetime):
+            _check_moment(name, moment)
+    if not row.link.strip():
+        raise ValueError("link: is empty")
+    if isinstance(row, Document):
+        if row.encoding not in ("text", "base64"):
+            raise ValueError(f"encoding: text or base64, not {_short(row.encoding)}")
+        encode(row)
+    elif row.author_name and row.author_id != Author(name=row.author_name).id:
+        raise ValueError(f"author_id: {_short(row.author_id)} is not the id of {_short(row.author_name)}")
+
+
+def _check_moment(name: str, moment: datetime) -> None:
+    if moment.tzinfo is None:
+        raise ValueError(f"{name}: {moment.isoformat()} has no time zone")
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{name}: {moment.isoformat()} is no time that can be reckoned with") from None
+
+
+def _short(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _exported_id(path: Path) -> str:
+    """Empty in an export of before it was written."""
+    return json.loads(next(_lines(path))).get("warehouse", "")
+
+
 def _parsed(path: Path, number: int, data: bytes) -> dict[str, Any]:
     try:
         line = json.loads(data.decode("utf-8", "surrogatepass"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if number == 1:
             raise ConfigError(f"{path} is no export of a warehouse") from error
         raise StoreCorrupt(f"{path}, line {number} is no JSON ({error}): take another copy, or export again") from error
@@ -187,7 +233,8 @@ def _parsed(path: Path, number: int, data: bytes) -> dict[str, Any]:
 def _require_header(path: Path, line: dict[str, Any]) -> None:
     if line.get("format") != HEADER["format"]:
         raise ConfigError(f"{path} is no export of a warehouse")
-    if line != HEADER:
+    warehouse_id = line.get("warehouse", "")
+    if {**line, "warehouse": ""} != {**HEADER, "warehouse": ""} or not _ID.fullmatch(str(warehouse_id)):
         raise ConfigError(f"{path} was written by another version of this program ({line}): update the older one")
 
 
@@ -196,13 +243,19 @@ def _lines(path: Path) -> Iterator[bytes]:
         with path.open("rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            yield from gzip.GzipFile(fileobj=raw) if zipped else raw
+            file = gzip.GzipFile(fileobj=raw) if zipped else raw
+            for number in count(1):
+                if not (line := file.readline(LONGEST_LINE + 1)):
+                    return
+                if len(line) > LONGEST_LINE:
+                    raise StoreCorrupt(f"{path}, line {number} has more than {LONGEST_LINE:,} bytes: no row has")
+                yield line
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise StoreCorrupt(f"{path} is damaged or was cut off ({error}): take another copy, or export again") from error
     except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be read ({error.strerror})") from error
+        raise StoreUnavailable(f"{path} cannot be read ({reason_of(error)})") from error
 
 
 def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
@@ -225,5 +278,5 @@ def _export_file(path: Path) -> Generator[IO[bytes] | gzip.GzipFile]:
                 yield raw
     except OSError as error:
         raise StoreUnavailable(
-            f"{path} cannot be written ({error.strerror}); the old file, if any, is as it was"
+            f"{path} cannot be written ({reason_of(error)}); the old file, if any, is as it was"
         ) from error

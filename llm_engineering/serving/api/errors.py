@@ -92,14 +92,13 @@ def _error_mapping(error: LLMTwinError) -> _ErrorMapping:
     return _ErrorMapping(503, "unavailable", without_paths(str(error)), 5.0)
 
 
-_PATH = re.compile(r"(?<![\w/.])(?:~|\.{1,2})?/[^\s,;:'\"()]+|(?<![\w/])\.?[\w-]+(?:/[\w.-]+){2,}|\b[A-Za-z]:\\\S+")
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s,;'\"()]+", re.IGNORECASE)
+_PATH = re.compile(r"(?<![\w/.])(?:~|\.{1,2})?/[^\s,;:'\"()]+|(?<![\w/-])\.?[\w-]+(?:/[\w.-]+){2,}|\b[A-Za-z]:\\\S+")
+_ADDRESS = re.compile(r"(?:\b[a-z][a-z0-9+.-]{0,40})?://[^\s,;'\"()]+", re.IGNORECASE)
 
 
 def without_paths(text: str) -> str:
     """For messages that were written for whoever runs the server: no file path and no address of theirs is left."""
-    text = text[:2000]  # the patterns take the square of its length
-    return " ".join(_PATH.sub("[path]", _ADDRESS.sub("[address]", text)).split())[:1000]
+    return " ".join(_PATH.sub("[path]", _ADDRESS.sub("[address]", text[:2000])).split())[:1000]
 
 
 def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:

@@ -1,6 +1,7 @@
 """What a crawl promises about links, documents and its colour; real site, real fetcher, real SQLite."""
 
 import pickle
+import sqlite3
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -522,6 +523,53 @@ def test_a_run_broken_off_days_ago_starts_afresh(crawl, site):
     assert stopped.red
     later = lambda: datetime.now(UTC) + timedelta(days=2)  # noqa: E731
     assert crawl(site.url("/a"), site.url("/b"), clock=later).resumed == 0
+
+
+def in_ten_years() -> datetime:
+    return datetime.now(UTC) + timedelta(days=3652)
+
+
+def interrupt_at(links: int):
+    def interrupt(report):
+        if report.links == links:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_what_was_read_in_the_future_was_not_read(crawl, stores, site):
+    """The clock was wrong, and was set right since."""
+    links = [site.url("/a"), site.url("/b")]
+    for name in ("/a", "/b"):
+        site.page(name, "x")
+    ledger = stores[1]
+    with pytest.raises(KeyboardInterrupt):
+        crawl(*links, on_progress=interrupt_at(2))
+    ledger.record([one.model_copy(update={"last_success": in_ten_years()}) for one in list(ledger.entries())])
+    again = crawl(*links)
+    assert (again.resumed, again.links, again.failed) == (0, 2, 0)
+    assert all(one.last_success <= datetime.now(UTC) for one in ledger.entries())
+
+
+def test_a_link_that_will_die_in_the_future_is_asked_today(crawl, site):
+    site.page("/a", "x")
+    crawl(site.url("/a"), site.url("/gone"), min_success_rate=0, clock=in_ten_years)
+    before = site.hits()
+    crawl(site.url("/a"), site.url("/gone"), min_success_rate=0)
+    assert site.hits() == before + 2
+
+
+def test_a_run_that_will_have_begun_in_the_future_is_not_gone_on_with(crawl, stores, site, tmp_path):
+    site.page("/a", "x")
+    site.page("/b", "x")
+    with pytest.raises(KeyboardInterrupt):
+        crawl(site.url("/a"), site.url("/b"), on_progress=interrupt_at(2))
+    with sqlite3.connect(tmp_path / "warehouse.db") as connection:
+        connection.execute("UPDATE runs SET began_at=?", (in_ten_years().isoformat(),))
+    connection.close()
+    with pytest.raises(KeyboardInterrupt):
+        crawl(site.url("/a"), site.url("/b"), on_progress=interrupt_at(2))
+    assert crawl(site.url("/a"), site.url("/b")).resumed == 2  # of the run that began today
 
 
 def test_another_config_starts_afresh(crawl, site):

@@ -9,6 +9,7 @@ from llm_engineering.domain.errors import SourceError
 from llm_engineering.domain.ledger import Reason
 from llm_engineering.features.reading import feeds
 from llm_engineering.features.reading.feeds import links_at
+from llm_engineering.infrastructure.sandbox import InProcess
 
 RSS = """<?xml version="1.0" encoding="UTF-8"?>
 <rss version="2.0"><channel><title>B</title>
@@ -33,13 +34,16 @@ def index(*links: str) -> str:
 
 def test_an_rss_feed_gives_each_link_once_in_its_order(web):
     web.put("https://b.example/feed", RSS, "application/rss+xml")
-    assert list(links_at("https://b.example/feed", web)) == ["https://b.example/p/one", "https://b.example/p/two"]
+    assert list(links_at("https://b.example/feed", web, InProcess())) == [
+        "https://b.example/p/one",
+        "https://b.example/p/two",
+    ]
 
 
 def test_an_atom_feed_with_relative_links_is_read_whatever_its_media_type(web):
     for media_type in ("text/plain", "text/html", "application/octet-stream"):
         web.put("https://b.example/atom", ATOM, media_type)
-        assert list(links_at("https://b.example/atom", web)) == ["https://b.example/p/one"]
+        assert list(links_at("https://b.example/atom", web, InProcess())) == ["https://b.example/p/one"]
 
 
 def test_a_sitemap_gives_its_pages_and_not_its_pictures(web):
@@ -49,7 +53,7 @@ def test_a_sitemap_gives_its_pages_and_not_its_pictures(web):
         "<image:image><image:loc>https://b.example/a.png</image:loc></image:image></url></urlset>"
     )
     web.put("https://b.example/s.xml", picture, "application/xml")
-    assert list(links_at("https://b.example/s.xml", web)) == ["https://b.example/a"]
+    assert list(links_at("https://b.example/s.xml", web, InProcess())) == ["https://b.example/a"]
 
 
 def test_a_sitemap_index_is_followed_on_its_own_site_only_and_unpacked(web):
@@ -62,21 +66,21 @@ def test_a_sitemap_index_is_followed_on_its_own_site_only_and_unpacked(web):
     web.put(
         "https://www.b.example/2.xml.gz", gzip.compress(sitemap("https://b.example/b").encode()), "application/gzip"
     )
-    assert list(links_at("https://b.example/s.xml", web)) == ["https://b.example/a", "https://b.example/b"]
+    assert list(links_at("https://b.example/s.xml", web, InProcess())) == ["https://b.example/a", "https://b.example/b"]
     assert "https://evil.example/3.xml" not in web.asked
 
 
 def test_an_index_that_names_itself_ends(web):
     web.put("https://b.example/s.xml", index("https://b.example/s.xml", "https://b.example/1.xml"), "application/xml")
     web.put("https://b.example/1.xml", sitemap("https://b.example/a"), "text/xml")
-    assert list(links_at("https://b.example/s.xml", web)) == ["https://b.example/a"]
+    assert list(links_at("https://b.example/s.xml", web, InProcess())) == ["https://b.example/a"]
 
 
 def test_indexes_within_indexes_end_at_some_depth(web):
     for n in range(6):
         web.put(f"https://b.example/{n}.xml", index(f"https://b.example/{n + 1}.xml"), "application/xml")
     with pytest.raises(SourceError) as caught:
-        list(links_at("https://b.example/0.xml", web))
+        list(links_at("https://b.example/0.xml", web, InProcess()))
     assert caught.value.reason is Reason.EMPTY
     assert len(web.asked) == feeds.MAX_DEPTH
 
@@ -88,7 +92,7 @@ def test_a_page_that_names_its_feed_gives_the_feeds_links_first(web):
         '<link rel="alternate" type="application/rss+xml" href="/feed"><a href="/p/old-one">Old</a>',
     )
     web.put("https://b.example/feed", RSS, "application/xml")
-    found = list(links_at("https://b.example/", web))
+    found = list(links_at("https://b.example/", web, InProcess()))
     assert found == ["https://b.example/p/one", "https://b.example/p/two", "https://b.example/p/old-one"]
 
 
@@ -101,7 +105,7 @@ def test_an_archive_page_gives_the_articles_of_its_own_host(web):
         '<a href="/posts/photo.jpg">p</a> <a href="mailto:a@b.example">m</a> <a href="http://[bad">n</a> <a>o</a>'
         '<a href="/blog/third">again</a>',
     )
-    assert list(links_at("https://b.example/archive", web)) == [
+    assert list(links_at("https://b.example/archive", web, InProcess())) == [
         "https://b.example/2024/05/first",
         "https://b.example/my-second-post",
         "https://b.example/blog/third",
@@ -112,14 +116,14 @@ def test_an_archive_page_gives_the_articles_of_its_own_host(web):
 def test_a_page_without_articles_says_so(web):
     web.put("https://b.example/", "<p>Nothing here.</p>")
     with pytest.raises(SourceError) as caught:
-        list(links_at("https://b.example/", web))
+        list(links_at("https://b.example/", web, InProcess()))
     assert caught.value.reason is Reason.EMPTY
     web.put("https://b.example/", "")
     with pytest.raises(SourceError):
-        list(links_at("https://b.example/", web))
+        list(links_at("https://b.example/", web, InProcess()))
 
 
 def test_never_more_links_than_the_limit(web, monkeypatch):
     monkeypatch.setattr(feeds, "MAX_LINKS", 3)
     web.put("https://b.example/s.xml", sitemap(*(f"https://b.example/{n}" for n in range(9))), "application/xml")
-    assert len(list(links_at("https://b.example/s.xml", web))) == 3
+    assert len(list(links_at("https://b.example/s.xml", web, InProcess()))) == 3
