@@ -1,7 +1,7 @@
 """Items that were made to stop a reader, among good ones, through the commands that a person types.
 
-No second is asserted here: a command that does not end is killed by the harness and is not green. `poe bench hostile`
-says what they cost.
+No second is asserted here: a command that does not end is killed by the harness and is not green. What they cost is for
+`poe bench hostile_items` to say.
 """
 
 import json
@@ -9,10 +9,10 @@ from collections import Counter
 
 import pytest
 
-from tools.bench import hostile
-from tools.bench.hostile import outcome_of, tried
-from tools.bench.hostile_items import BUDGETED, ITEMS, OVERRUN
-from tools.bench.hostile_items.item import Item, head
+from tools.bench import hostile_items as hostile
+from tools.bench.attacks import BUDGETED, ITEMS, OVERRUN
+from tools.bench.attacks.item import Item, head
+from tools.bench.hostile_items import outcome_of, tried
 from tools.bench.hostile_site import GOOD, serving
 
 TRIED = tuple(item for item in ITEMS if BUDGETED or item.name not in OVERRUN)

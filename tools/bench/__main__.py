@@ -29,10 +29,10 @@ BENCHMARKS = (
     "memory",
     "serving",
     "imports",
+    "hostile_items",
+    "kills",
     "quality",
     "retrieval",
-    "hostile",
-    "kills",
 )
 
 

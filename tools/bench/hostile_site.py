@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Literal, NamedTuple
 
-from tools.bench.hostile_items import Item
+from tools.bench.attacks import Item
 
 THINGS = (
     "abacus", "bellows", "compass", "dynamo", "easel", "ferry", "gimbal", "hourglass", "inkwell", "jetty", "kiln",

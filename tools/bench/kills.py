@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from llm_engineering.bootstrap import Platform, open_platform
+from llm_engineering.bootstrap import Platform, open_platform, open_sandbox
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.features.config import AuthorConfig, EtlConfig, FeatureConfig
 from llm_engineering.features.crawl.run import crawl_author
@@ -266,14 +266,17 @@ def crawl(twin: Platform, place: Path) -> None:
 
 
 def index(twin: Platform, *, rebuild: bool = False) -> None:
-    build_features(
-        warehouse=twin.warehouse,
-        ledger=twin.ledger,
-        embedder=twin.embedder,
-        vectors=twin.vectors,
-        config=FeatureConfig(buffer_chunks=12),
-        rebuild=rebuild,
-    )
+    config = FeatureConfig(buffer_chunks=12)
+    with open_sandbox(config.budget) as sandbox:
+        build_features(
+            warehouse=twin.warehouse,
+            ledger=twin.ledger,
+            embedder=twin.embedder,
+            vectors=twin.vectors,
+            sandbox=sandbox,
+            config=config,
+            rebuild=rebuild,
+        )
 
 
 def export(place: Path, file: Path) -> None:

@@ -5,7 +5,7 @@ import io
 import zipfile
 from collections.abc import Callable
 
-from tools.bench.hostile_items.item import HTML, MEGABYTE, Item, encoded, page_of
+from tools.bench.attacks.item import HTML, MEGABYTE, Item, encoded, page_of
 
 
 def _feed(name: str, text: Callable[[], str | bytes], media_type: str = "application/xml") -> Item:

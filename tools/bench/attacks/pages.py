@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from random import Random
 
-from tools.bench.hostile_items.item import MEGABYTE, PROSE, Item, page_of
+from tools.bench.attacks.item import MEGABYTE, PROSE, Item, page_of
 
 
 def _html(name: str, body: Callable[[], str], head: Callable[[], str] = str) -> Item:

@@ -2,7 +2,7 @@
 
 import zlib
 
-from tools.bench.hostile_items.item import MEGABYTE, PROSE, Item, file_item
+from tools.bench.attacks.item import MEGABYTE, PROSE, Item, file_item
 
 
 def _pdf(name: str, *objects: bytes, trailer: bytes = b"") -> Item:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from tools.bench.hostile_items.item import MEGABYTE, PROSE, Item, file_item
+from tools.bench.attacks.item import MEGABYTE, PROSE, Item, file_item
 
 
 def _markdown(name: str, text: Callable[[], str]) -> Item:

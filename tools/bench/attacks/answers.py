@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Callable, Iterator
 from time import sleep
 
-from tools.bench.hostile_items.item import HTML, MEGABYTE, PROSE, Item, head, page_of
+from tools.bench.attacks.item import HTML, MEGABYTE, PROSE, Item, head, page_of
 
 
 def _wire(name: str, wire: Callable[[], Iterator[bytes]]) -> Item:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from tools.bench.hostile_items.item import PROSE, Item, file_item
+from tools.bench.attacks.item import PROSE, Item, file_item
 
 
 def _notebook(name: str, notebook: Callable[[], object]) -> Item:

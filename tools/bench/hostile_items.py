@@ -1,7 +1,7 @@
 """Whether one item can stop a run: hostile items among good ones, through `run-etl` and `run-features`.
 
 Every command gets a process group of its own, which is killed after LONGEST seconds; so a run that hangs is a
-result, and not a benchmark that hangs. The items are in `hostile_items`.
+result, and not a benchmark that hangs. The items are in `attacks`.
 """
 
 import json
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.bench.hostile_items import ITEMS, Item
+from tools.bench.attacks import ITEMS, Item
 from tools.bench.hostile_site import GOOD, serving
 from tools.bench.result import Bar, Benchmark
 
@@ -56,7 +56,7 @@ def measure(items: Iterable[Item] = ITEMS) -> Benchmark:
         alone, together = tried((), Path(zenml)), tried(hostile, Path(zenml))
     unheard = [item.name for item in hostile if not outcome_of(item, together)]
     return Benchmark(
-        name="hostile",
+        name="hostile_items",
         bars=(
             Bar(
                 what="wall beyond the good ones' own", value=together.seconds - alone.seconds, unit="s", at_most=BEYOND

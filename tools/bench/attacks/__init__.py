@@ -1,16 +1,16 @@
 """Hostile items: files, pages, feeds and archives of at most a few megabytes that were made to stop a reader.
 
-Each is a name, a kind and its bytes, the same every time. Nothing here reads them: `tools.bench.hostile` serves them
-among good ones, and the tests give them to one reader at a time.
+Each is a name, a kind and its bytes, the same every time. Nothing here reads them: `tools.bench.hostile_items`
+serves them among good ones, and tests may give them to one reader at a time.
 """
 
-from tools.bench.hostile_items.answers import ANSWERS
-from tools.bench.hostile_items.item import Item
-from tools.bench.hostile_items.lists import LISTS
-from tools.bench.hostile_items.markdown import MARKDOWN
-from tools.bench.hostile_items.notebooks import NOTEBOOKS
-from tools.bench.hostile_items.pages import PAGES
-from tools.bench.hostile_items.pdfs import PDFS
+from tools.bench.attacks.answers import ANSWERS
+from tools.bench.attacks.item import Item
+from tools.bench.attacks.lists import LISTS
+from tools.bench.attacks.markdown import MARKDOWN
+from tools.bench.attacks.notebooks import NOTEBOOKS
+from tools.bench.attacks.pages import PAGES
+from tools.bench.attacks.pdfs import PDFS
 
 __all__ = ["BUDGETED", "ITEMS", "OVERRUN", "Item"]
 
