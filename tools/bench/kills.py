@@ -121,13 +121,15 @@ def start(job: str, place: Path) -> subprocess.Popen[str]:
     """It has said that it begins: everything is imported."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TWIN_")}
     ours = {"TWIN_HOME": str(place / "home"), "TWIN_EMBEDDER": "hashing:64"}
+    places = {"ZENML_CONFIG_PATH": str(place.parent / "zenml"), "TMPDIR": str(place.parent / "tmp")}
+    Path(places["TMPDIR"]).mkdir(exist_ok=True)
     child = subprocess.Popen(
         [sys.executable, "-m", "tools.bench.kills", job, str(place)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env={**outside, **ours, "ZENML_CONFIG_PATH": str(place.parent / "zenml")},
+        env={**outside, **ours, **places},
         start_new_session=True,
     )
     assert child.stdout

@@ -12,29 +12,6 @@ from tools.bench.attacks.notebooks import NOTEBOOKS
 from tools.bench.attacks.pages import PAGES
 from tools.bench.attacks.pdfs import PDFS
 
-__all__ = ["BUDGETED", "ITEMS", "OVERRUN", "Item"]
+__all__ = ["ITEMS", "Item"]
 
 ITEMS = (*MARKDOWN, *NOTEBOOKS, *PDFS, *PAGES, *ANSWERS, *LISTS)
-
-# Without a budget of time and memory for each document and each page these hold a run for minutes, or for ever. Where
-# there is one, BUDGETED is True, and the tests try them all.
-BUDGETED = False
-OVERRUN = frozenset(
-    {
-        "attributes",
-        "bold-and-italics-crossed",
-        "brackets-in-lines.md",
-        "colspans",
-        "divs-and-scripts",
-        "divs-and-style-openers",
-        "feed-of-attributes",
-        "front-matter-merges.md",
-        "heading-of-spaces.md",
-        "headings",
-        "json-ld-of-objects",
-        "notebook-heading-of-spaces.ipynb",
-        "notebook-level-of-a-billion.ipynb",
-        "pdf-page-a-thousand-times.pdf",
-        "reference-definitions.md",
-    }
-)
