@@ -30,6 +30,8 @@ BENCHMARKS = (
     "serving",
     "hostile",
     "imports",
+    "hostile_items",
+    "kills",
     "quality",
     "retrieval",
 )
