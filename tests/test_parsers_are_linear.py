@@ -20,7 +20,7 @@ from llm_engineering.domain.personal_data import DataSubject, word_runs
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.domain.prose import sentences
 from llm_engineering.domain.text import composed
-from llm_engineering.features.cleaning.clean import clean_body
+from llm_engineering.features.cleaning.clean import clean_body, clean_html
 from llm_engineering.features.cleaning.page import facts, parse
 from llm_engineering.features.indexing.splitting import split
 from llm_engineering.features.indexing.windows import Headings
@@ -28,7 +28,7 @@ from llm_engineering.features.reading import linkedin_export
 from llm_engineering.features.reading.feeds import feed_links, page_links, sitemap_links
 from llm_engineering.features.reading.parsed_page import ParsedPage
 from llm_engineering.features.reading.walls import wall_of
-from llm_engineering.features.sources import SOURCES
+from llm_engineering.features.sources import linkedin, medium, substack
 from llm_engineering.inference.citations import CitationChecker, check_sentence
 from llm_engineering.inference.prompt_injection import clean_user_text, neutralise, strip_active_content
 from llm_engineering.inference.understanding.follow_up import needs_context
@@ -43,6 +43,7 @@ from llm_engineering.serving.chat.render import answer_html
 pytestmark = pytest.mark.slow
 
 PAGE = "https://a.example/"
+BOILERPLATE = (*medium._BOILERPLATE, *substack._BOILERPLATE, *linkedin._BOILERPLATE)
 FACETS = Facets(authors={"a": "Ann Page"}, sources={"medium": 1, "github": 1})
 MARKS = "\u0315\u0300"  # of a letter, in an order that must be mended
 
@@ -372,11 +373,7 @@ SLOW = {
     "split": (split_markdown, markdown),
     "passage_html": (shown_passage, prose),
     "answer_html": (lambda text: answer_html("1", text, [passage_of("a")]), prose),
-    **{
-        f"clean_html for {source.name}": (lambda text, source=source: source.clean(text, "text/html"), pages)
-        for source in SOURCES
-        if source.clean
-    },
+    "clean_html": (lambda text: clean_html(text, "text/html", without=BOILERPLATE), pages),
 }  # fmt: skip
 
 
