@@ -8,12 +8,14 @@ from contextlib import suppress
 from datetime import date
 
 import pytest
+from fetch_context import Unreachable
 from linear_growth import COMMON_PUMPS, Hostile, hostile_inputs, superlinear
 from passages import passage
 
 from llm_engineering.domain.answers import Citation, Passage
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError, SourceError
+from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.passage_fence import without_fences
 from llm_engineering.domain.personal_data import DataSubject, word_runs
@@ -35,6 +37,7 @@ from llm_engineering.inference.understanding.follow_up import needs_context
 from llm_engineering.inference.understanding.query_filters import find_filters
 from llm_engineering.inference.understanding.topic import topic
 from llm_engineering.infrastructure.language_models.quotable import quotable_sentences
+from llm_engineering.infrastructure.sandbox import InProcess
 from llm_engineering.infrastructure.tracing.redact import redact
 from llm_engineering.serving.api.errors import without_paths
 from llm_engineering.serving.chat.passages import passage_html
@@ -291,9 +294,9 @@ def refusing(call: Callable[[str], object]) -> Callable[[str], object]:
     return called
 
 
-class NothingElse:
-    def get(self, url, **options):
-        raise SourceError(url, "not_found", retry=False)
+class NothingElse(Unreachable):
+    def get(self, url, *, etag=None, last_modified=None, accept=()):
+        raise SourceError(url, Reason.NOT_FOUND, retry=False)
 
 
 def passage_of(text: str) -> Passage:
@@ -314,16 +317,15 @@ def page_facts(text: str) -> object:
 
 
 def exported(name: str) -> Callable[[str], object]:
-    class Archive:
-        names = (name,)
-
+    class Single:
         def __init__(self, text: str) -> None:
             self.text = text
+            self.names: tuple[str, ...] = (name,)
 
         def read(self, name: str) -> bytes:
             return self.text.encode("utf-8", "replace")
 
-    return lambda text: list(linkedin_export.pages(Archive(text)))
+    return lambda text: list(linkedin_export.pages(Single(text)))
 
 
 def fetched(text: str) -> Fetched:
@@ -341,10 +343,10 @@ SLOWER = 16_384  # for what takes a microsecond per character
 QUICK = {
     "parse, facts": (page_facts, pages),
     "wall_of": (lambda text: wall_of(ParsedPage(text), PAGE), pages),
-    "page_links": (lambda text: list(page_links(fetched(text), NothingElse())), pages),
+    "page_links": (lambda text: list(page_links(fetched(text), NothingElse(), InProcess())), pages),
     "an article of LinkedIn's export": (exported("Articles/a.html"), pages),
     "the posts of LinkedIn's export": (exported("Shares.csv"), lambda: hostile_inputs((*COMMON_PUMPS, '"",', 'a,b,c\n"'), ("", "date,sharelink,sharecommentary\n"))),
-    "sitemap_links": (lambda text: list(sitemap_links(text.encode(), PAGE, NothingElse())), sitemaps),
+    "sitemap_links": (lambda text: list(sitemap_links(text.encode(), PAGE, NothingElse(), InProcess())), sitemaps),
     "canonical_link": (canonical_link, lambda: hostile_inputs(COMMON_PUMPS, ("", "http://", "http://a.b/", "http://a.b/?", "http://[")),),
     "clean_body of Markdown": (lambda text: clean_body(text, "text/markdown"), markdown),
     "clean_body of text": (lambda text: clean_body(text, "text/plain"), markdown),

@@ -9,12 +9,13 @@ import zipfile
 from datetime import datetime, timedelta
 
 import pytest
-from fetch_context import fetch_context
+from fetch_context import Unreachable, fetch_context
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pdf_files import written
 
 from llm_engineering.domain.errors import CleaningError, SourceError
+from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.features.cleaning.clean import clean_body
@@ -24,6 +25,7 @@ from llm_engineering.features.reading.feeds import feed_entries, links_at
 from llm_engineering.features.reading.pages import page_and_wall
 from llm_engineering.features.source import Target
 from llm_engineering.features.sources import SOURCES, linkedin, medium, substack
+from llm_engineering.infrastructure.sandbox import InProcess
 
 quick = settings(
     max_examples=150,
@@ -113,8 +115,7 @@ HTML = joined(
 def test_html(body):
     cleans(body, "text/html")
     for source in SOURCES:
-        if source.clean:
-            source.clean(body, "text/html")
+        source.clean(body, "text/html")
 
 
 SCALARS = st.one_of(
@@ -245,22 +246,32 @@ def test_pdf(edits):
 # --- readers ------------------------------------------------------------------------------------------------
 
 
-class Web:
+class Web(Unreachable):
     """The same bytes at every address; every other address is missing."""
 
     def __init__(self, **pages: bytes) -> None:
         self.pages = {f"{PAGE}{name}".replace("__", "."): body for name, body in pages.items()}
 
-    def get(self, url, **options):
+    def get(self, url, *, etag=None, last_modified=None, accept=()):
         if url not in self.pages:
-            raise SourceError(url, "not_found", "HTTP 404", retry=False)
+            raise SourceError(url, Reason.NOT_FOUND, "HTTP 404", retry=False)
         body = self.pages[url]
         return Fetched(url, 200, "application/xml", body.decode("utf-8", "replace"), body)
 
 
+class Single(Unreachable):
+    """One answer, whatever is asked."""
+
+    def __init__(self, answer: Fetched) -> None:
+        self.answer = answer
+
+    def get(self, url, *, etag=None, last_modified=None, accept=()):
+        return self.answer
+
+
 def reads(body: bytes) -> None:
     with Refused(SourceError):
-        assert all(isinstance(link, str) for link in links_at(f"{PAGE}feed", Web(feed=body)))
+        assert all(isinstance(link, str) for link in links_at(f"{PAGE}feed", Web(feed=body), InProcess()))
 
 
 XML = joined(
@@ -355,9 +366,9 @@ def test_pages(body):
     target = Target(PAGE, PAGE)
     answer = Fetched(PAGE, 200, "text/html", body, body.encode("utf-8", "replace"))
     with Refused(SourceError):
-        page_and_wall(answer, target)
+        page_and_wall(answer, target, InProcess())
     with Refused(SourceError):
-        list(links_at(PAGE, type("Page", (), {"get": lambda self, url, **options: answer})()))
+        list(links_at(PAGE, Single(answer), InProcess()))
 
 
 @pytest.fixture(scope="module")
@@ -445,9 +456,6 @@ def test_dates(text):
 def test_the_archive_of_a_newsletter(posts):
     body = json.dumps(posts).encode()
 
-    class Archive:
-        def get(self, url, **options):
-            return Fetched(url, 200, "application/json", body.decode(), body)
-
+    answer = Fetched(PAGE, 200, "application/json", body.decode(), body)
     with Refused(SourceError, "bad_feed"):
-        substack._archive_page(PAGE, fetch_context(fetch=Archive()))
+        substack._archive_page(PAGE, fetch_context(fetch=Single(answer)))

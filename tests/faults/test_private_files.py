@@ -17,6 +17,7 @@ from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.infrastructure.files import make_folder, make_private, write_whole
 from llm_engineering.infrastructure.json_lines import append_lines, lock_file
+from llm_engineering.infrastructure.sandbox import InProcess
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
 from llm_engineering.settings import Settings
 from tools.erasure import begin, identify
@@ -50,6 +51,7 @@ def live(platform: Platform) -> None:
         ledger=platform.ledger,
         embedder=platform.embedder,
         vectors=platform.vectors,
+        sandbox=InProcess(),
         config=FeatureConfig(),
     )
     platform.tracer.start("ask", question="what?").finish(answer="so")

@@ -147,6 +147,7 @@ def read_only_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator
             ledger=platform.ledger,
             embedder=platform.embedder,
             vectors=platform.vectors,
+            sandbox=InProcess(),
             config=FeatureConfig(),
         )
         platform.feedback.add(Feedback(trace_id="x", thumbs_up=True, question="what?", answer="so"))
@@ -203,6 +204,7 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from stores import a_document
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
+from llm_engineering.infrastructure.sandbox import InProcess
 warehouse, _ = open_sqlite(Path(sys.argv[1]))
 warehouse.put([a_document("a")])
 os.kill(os.getpid(), signal.SIGKILL)
