@@ -20,6 +20,7 @@ from llm_engineering.domain.errors import StoreUnavailable
 from llm_engineering.features.config import FeatureConfig
 from llm_engineering.features.indexing.ingest import build_features
 from llm_engineering.infrastructure.feedback import JsonlFeedback
+from llm_engineering.infrastructure.sandbox import InProcess
 from llm_engineering.infrastructure.tracing import JsonlTracer
 from llm_engineering.infrastructure.vectors import index_versions
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
@@ -204,7 +205,6 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from stores import a_document
 from llm_engineering.infrastructure.warehouse.sqlite import open_sqlite
-from llm_engineering.infrastructure.sandbox import InProcess
 warehouse, _ = open_sqlite(Path(sys.argv[1]))
 warehouse.put([a_document("a")])
 os.kill(os.getpid(), signal.SIGKILL)
