@@ -4,6 +4,7 @@ import socket
 import tempfile
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from loopback import Answer
@@ -62,6 +63,21 @@ def test_a_page_that_never_ends_is_ended_and_the_next_one_is_read(site, browser,
     error = failure(browser, site.url("/"))
     assert (error.reason, error.retry) == (Reason.TIMEOUT, True)
     assert time.monotonic() - began >= PAGE_SECONDS - 1, "it had its time, and no more"
+    assert reads(browser, site)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("eats", ["new Uint8Array(1e8).fill(1)", "new Array(1e5).fill(1.5)"], ids=["buffers", "arrays"])
+def test_a_page_that_eats_memory_is_ended_by_it_and_the_next_one_is_read(site, browser, eats, monkeypatch):
+    assert reads(browser, site)
+    honest = browser._running._memory()
+    assert honest > 20_000_000
+    monkeypatch.setattr(chromium, "MAX_MEMORY", honest + 500_000_000)
+    monkeypatch.setattr(browser, "_page", 600)  # however slow the machine is, its memory is what ends it
+    site.page("/", f"<p>words<script>const all = []; for (;;) all.push({eats})</script>")
+    error = failure(browser, site.url("/"))
+    assert (error.reason, error.retry) == (Reason.TOO_LARGE, False)
+    assert "bytes of memory" in error.detail
     assert reads(browser, site)
 
 
@@ -284,8 +300,11 @@ def test_browser_and_driver_know_no_secret_of_ours(site, monkeypatch):
     browser = SeleniumBrowser(allow_hosts=("127.0.0.1",))
     site.page("/", "<p>words")
     browser.get(site.url("/"))
-    children = [one for one in psutil.Process().children(recursive=True) if "chrom" in one.name()]
-    seen = [one.environ() for one in children if one.is_running()]
+    seen = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # one that ends meanwhile
+            if "chrom" in one.name():
+                seen.append(one.environ())
     browser.close()
     assert len(seen) > 2
     assert not [one for one in seen if "s3cret" in one.values()]

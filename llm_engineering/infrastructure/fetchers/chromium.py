@@ -4,8 +4,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,6 +66,8 @@ PREFERENCES = {
     "webrtc.ip_handling_policy": "disable_non_proxied_udp",
 }
 START_SECONDS = 60.0
+MAX_MEMORY = 2_500_000_000  # bytes of the browser as a whole; an honest page takes a few hundred million
+LOOK_SECONDS = 0.5  # between two looks at its memory
 CLIENT_SECONDS = 120  # for one answer of the driver: the last net, behind `ended_after`
 
 
@@ -117,26 +120,46 @@ class RunningBrowser:
     @contextmanager
     def ended_after(self, seconds: float, error: FetchError) -> Generator[None]:
         """What is inside may take so long; then the browser is killed, which frees whoever waits for it, and `error` is
-        raised: a page in an endless loop answers no question and heeds no time-out of the driver."""
-        late = threading.Event()
+        raised: a page in an endless loop answers no question and heeds no time-out of the driver. A page that takes
+        more than `MAX_MEMORY` ends as soon as that is seen, with TOO_LARGE."""
+        done, why = threading.Event(), list[FetchError]()
 
-        def end() -> None:
-            late.set()
-            self.kill()
+        def watch() -> None:
+            end = time.monotonic() + seconds
+            while not done.wait(min(LOOK_SECONDS, max(0.0, end - time.monotonic()))):
+                if time.monotonic() >= end:
+                    why.append(error)
+                elif self._memory() > MAX_MEMORY:
+                    detail = f"the browser takes more than {MAX_MEMORY:,} bytes of memory for it; it was ended"
+                    why.append(FetchError(Reason.TOO_LARGE, detail, retry=False))
+                else:
+                    continue
+                return self.kill()
 
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=watch, name="browser-watch", daemon=True).start()
         try:
             yield
         except Exception as caused:
-            if late.is_set():
-                raise error from caused
+            if why:
+                raise why[0] from caused
             raise
         finally:
-            timer.cancel()
-        if late.is_set():
-            raise error
+            done.set()
+        if why:
+            raise why[0]
+
+    def _memory(self) -> int:
+        """Bytes of all its processes, without what they share."""
+        import psutil
+
+        total = 0
+        with suppress(psutil.Error):
+            processes = psutil.Process(self._process.pid).children(recursive=True) if self._process else []
+            for one in processes:
+                with suppress(psutil.Error):
+                    used = one.memory_info()
+                    total += used.rss - getattr(used, "shared", 0)
+        return total
 
     def kill(self) -> None:
         """From any thread."""
