@@ -14,6 +14,7 @@ from llm_engineering.serving.api.sse import json_bytes
 HEAD_SECONDS = 10.0  # from a connection's beginning, or a request's first byte, to the end of its headers
 HEAD_BYTES = 65_536  # of a request's line and headers, trailers and chunk marks included
 CHUNK_MARKS = 8  # times the bytes of a body, for one that is sent in the smallest chunks
+TAKE_SECONDS = 30.0  # for the client to take the end of an answer
 OTHER_FILES = 96  # that a server with all its stores has open beside its connections
 
 
@@ -126,6 +127,15 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(ApiError(413, "the body is too large", code="too_large"))
             return
         super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():  # a close waits for it, for ever
+            self.loop.call_later(TAKE_SECONDS, self._abort_untaken)
+
+    def _abort_untaken(self) -> None:
+        if self.waits_for_request and self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def shutdown(self) -> None:
         """A request whose end has not come yet is not waited for."""

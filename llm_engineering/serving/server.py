@@ -60,7 +60,7 @@ def serve(settings: Settings, config: AskConfig, *, require_keys: bool = False) 
             access_log=False,
             server_header=False,
             lifespan="on",
-            backlog=128,
+            backlog=512,
             timeout_graceful_shutdown=int(limits.finish_seconds) or 1,
         )
         name = f"[{host}]" if ":" in host else host

@@ -32,7 +32,7 @@ from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.service import Component, Readiness
-from llm_engineering.serving.chat import mount_chat
+from llm_engineering.serving.chat import deferred_app, mount_chat
 from llm_engineering.serving.chat.deferred_app import DeferredApp
 
 pytest.importorskip("gradio", reason="the group ui is not installed")
@@ -369,6 +369,24 @@ def test_the_pages_routes_answer_no_other_page(address, origin):
         for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 422), ("none", 422)):
             told = client.post("/gradio_api/cancel", json={}, headers={"Origin": origin, "Sec-Fetch-Site": site})
             assert told.status_code == status
+
+
+def test_more_than_the_page_ever_sends_is_not_read(address):
+    body = {"data": [{}] * 100_000, "fn_index": 0, "session_hash": "x"}
+    with httpx.Client(base_url=address) as client:
+        assert client.post("/gradio_api/queue/join", json=body).status_code == 413
+        assert client.post("/gradio_api/queue/join", content=(b"[" for _ in range(10))).status_code == 413
+        deep = b'{"data": ' + b"[" * 90_000
+        told = client.post("/gradio_api/queue/join", content=deep, headers={"Content-Type": "application/json"})
+        assert told.status_code in (400, 422)
+        assert client.get("/health").status_code == 200
+
+
+def test_open_pages_leave_connections_to_others(address, monkeypatch):
+    monkeypatch.setattr(deferred_app, "MAX_STREAMS", 0)
+    assert httpx.get(f"{address}/gradio_api/heartbeat/x").status_code == 503
+    assert httpx.get(f"{address}/gradio_api/queue/data?session_hash=x").status_code == 503
+    assert httpx.get(address).status_code == 200
 
 
 def test_every_page_says_what_it_may_load(address):

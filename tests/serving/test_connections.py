@@ -117,6 +117,25 @@ def test_and_a_body_that_drips_after_its_answer(port):
                 break
 
 
+def test_an_answer_that_is_not_taken_is_not_kept(monkeypatch):
+    """Closing a connection waits until its client has taken what was written."""
+    monkeypatch.setattr(connections, "TAKE_SECONDS", 0.2)
+
+    async def app(scope, receive, send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x" * 30_000_000})
+
+    bounds = Connections(total=10, per_address=0, body_bytes=1)
+    with (
+        serving(app, http=partial(BoundedConnection, connections=bounds), ws="none") as address,
+        closing(connected(int(address.rpartition(":")[2]))) as one,
+    ):
+        one.sendall(HEALTH)
+        until(lambda: bounds._open)
+        until(lambda: not bounds._open)
+
+
 # --- number --------------------------------------------------------------------------------------------------------
 
 

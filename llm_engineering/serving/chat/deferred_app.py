@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, TypeVar
 from loguru import logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_engineering.serving.api.errors import ApiError
+from llm_engineering.serving.api.errors import SERVER, ApiError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 T = TypeVar("T")
 HEARTBEAT = "/gradio_api/heartbeat/"
+STREAMS = (HEARTBEAT, "/gradio_api/queue/data")
+MAX_STREAMS = 400  # of all open pages
+MAX_BODY = 200_000  # bytes of what a page sends: a question and what was chosen
 _CORS_HEADERS = (b"origin", b"access-control-request-method", b"access-control-request-headers")
 # Gradio makes functions of texts, and styles of everything; so these two stay. Scripts in the page need the nonce.
 POLICY = (
@@ -37,6 +40,7 @@ class DeferredApp:
         self._status = ("The server is starting …", 1)
         self._wanted, self._ending = asyncio.Event(), asyncio.Event()
         self._heartbeats: set[asyncio.Task] = set()
+        self._streams = 0  # being sent
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -80,8 +84,7 @@ class DeferredApp:
         return await _in_daemon_thread(self._build)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_of_another_page(scope):
-            raise ApiError(403, "only this server's own page may do that", code="wrong_origin")
+        _check_request(scope)
         if self._app is None:
             self._wanted.set()
             await self._respond_status(scope, receive, send)
@@ -90,10 +93,24 @@ class DeferredApp:
         scope = {**scope, "headers": [one for one in scope["headers"] if one[0] not in _CORS_HEADERS]}
         if scope["path"] == "/":
             await _with_policy(self._app, scope, receive, send)
-        elif scope["path"].startswith(HEARTBEAT):
-            await self._heartbeat(self._app, scope, receive, send)
+        elif scope["path"].startswith(STREAMS):
+            await self._stream(self._app, scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """An open page holds one for ever, and one while it waits for an answer; others need connections, too."""
+        if self._streams >= MAX_STREAMS:
+            raise ApiError(503, "too many pages are open; try again later", type=SERVER, code="server_busy",
+                           retry_after=30)  # fmt: skip
+        self._streams += 1
+        try:
+            if scope["path"].startswith(HEARTBEAT):
+                await self._heartbeat(app, scope, receive, send)
+            else:
+                await app(scope, receive, send)
+        finally:
+            self._streams -= 1
 
     async def _heartbeat(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Every open page holds one of these for ever, and a server that is told to stop would wait for them all. So
@@ -152,10 +169,17 @@ async def _in_daemon_thread(work: Callable[[], T]) -> T:
     return await future
 
 
-def _is_of_another_page(scope: Scope) -> bool:
-    """A browser says where a request comes from; what changes nothing may be asked for by anybody."""
-    came_from = dict(scope["headers"]).get(b"sec-fetch-site", b"none")
-    return scope["method"] == "POST" and came_from in (b"cross-site", b"same-site")
+def _check_request(scope: Scope) -> None:
+    """Raises ApiError for what a page of another origin sends, as a browser says of it (what changes nothing may be
+    asked for by anybody), and for more than the page ever sends, before Gradio reads it where all others wait."""
+    headers = dict(scope["headers"])
+    if scope["method"] != "POST":
+        return
+    if headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+        raise ApiError(403, "only this server's own page may do that", code="wrong_origin")
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or int(length) > MAX_BODY:
+        raise ApiError(413, f"the page sends at most {MAX_BODY} bytes, and says how many", code="too_large")
 
 
 async def _with_policy(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
