@@ -6,7 +6,8 @@ from random import Random, SystemRandom
 
 import pytest
 
-from tools.bench.kills import JOBS, OLD_EXPORT, broken_export, killed_and_done, prepared, state_of
+from tools.bench.kill_jobs import JOBS, OLD_EXPORT, prepared, state_of
+from tools.bench.kills import broken_export, killed_and_done
 
 KILLS = 2  # of each job
 
