@@ -3,13 +3,13 @@
 import ast
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice, permutations
 from pathlib import Path
-from re import _constants as kinds  # ty: ignore[unresolved-import]  # the parser of re is not documented
-from re import _parser  # ty: ignore[unresolved-import]
+from re import _constants as kinds  # ty: ignore[missing-module-member]  # not documented
+from re import _parser  # ty: ignore[missing-module-member]
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -142,7 +142,7 @@ def _pattern_of(call: ast.Call) -> ast.expr:
 
 def _flags_of(call: ast.Call) -> ast.expr | None:
     named = next((one.value for one in call.keywords if one.arg == "flags"), None)
-    at = {"compile": 1, "sub": 4, "subn": 4, "split": 3}.get(call.func.attr, 2)  # ty: ignore[unresolved-attribute]
+    at = {"compile": 1, "sub": 4, "subn": 4, "split": 3}.get(call.func.attr, 2)  # ty: ignore[missing-attribute]
     return named or (call.args[at] if len(call.args) > at else None)
 
 
@@ -170,26 +170,26 @@ def _evaluated(node: ast.expr, module: ModuleType, function: ast.AST) -> Any:
 
 
 @contextmanager
-def compiled_patterns() -> Iterator[list[tuple[str, re.Pattern]]]:
+def compiled_patterns() -> Generator[list[tuple[str, re.Pattern]]]:
     """What is compiled meanwhile, with the name of the function of ours that asked for it."""
     import sys
 
     seen: list[tuple[str, re.Pattern]] = []
-    real: Callable[..., re.Pattern] = re._compile  # ty: ignore[unresolved-attribute]
+    real: Callable[..., re.Pattern] = re._compile  # ty: ignore[missing-attribute]
 
     def spying(pattern: Any, flags: int) -> re.Pattern:
         compiled = real(pattern, flags)
         frame = sys._getframe(2)
-        while frame and frame.f_code.co_name.startswith("<") and frame.f_back:
+        while frame.f_code.co_name.startswith("<") and frame.f_back:
             frame = frame.f_back
         seen.append((f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}", compiled))
         return compiled
 
-    re._compile = spying  # ty: ignore[invalid-assignment]
+    re._compile = spying  # ty: ignore[missing-attribute]
     try:
         yield seen
     finally:
-        re._compile = real
+        re._compile = real  # ty: ignore[missing-attribute]
 
 
 # --- what is hostile to one ---------------------------------------------------------------------------------

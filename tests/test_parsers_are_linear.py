@@ -8,12 +8,14 @@ from contextlib import suppress
 from datetime import date
 
 import pytest
+from fetch_context import Answering
 from linear_growth import COMMON_PUMPS, Hostile, hostile_inputs, superlinear
 from passages import passage
 
 from llm_engineering.domain.answers import Citation, Passage
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError, SourceError
+from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.passage_fence import without_fences
 from llm_engineering.domain.personal_data import DataSubject, word_runs
@@ -291,9 +293,11 @@ def refusing(call: Callable[[str], object]) -> Callable[[str], object]:
     return called
 
 
-class NothingElse:
-    def get(self, url, **options):
-        raise SourceError(url, "not_found", retry=False)
+def _missing(url: str) -> Fetched:
+    raise SourceError(url, Reason.NOT_FOUND, retry=False)
+
+
+NOTHING_ELSE = Answering(_missing)
 
 
 def passage_of(text: str) -> Passage:
@@ -315,9 +319,8 @@ def page_facts(text: str) -> object:
 
 def exported(name: str) -> Callable[[str], object]:
     class Archive:
-        names = (name,)
-
         def __init__(self, text: str) -> None:
+            self.names: tuple[str, ...] = (name,)
             self.text = text
 
         def read(self, name: str) -> bytes:
@@ -341,10 +344,10 @@ SLOWER = 16_384  # for what takes a microsecond per character
 QUICK = {
     "parse, facts": (page_facts, pages),
     "wall_of": (lambda text: wall_of(ParsedPage(text), PAGE), pages),
-    "page_links": (lambda text: list(page_links(fetched(text), NothingElse())), pages),
+    "page_links": (lambda text: list(page_links(fetched(text), NOTHING_ELSE)), pages),
     "an article of LinkedIn's export": (exported("Articles/a.html"), pages),
     "the posts of LinkedIn's export": (exported("Shares.csv"), lambda: hostile_inputs((*COMMON_PUMPS, '"",', 'a,b,c\n"'), ("", "date,sharelink,sharecommentary\n"))),
-    "sitemap_links": (lambda text: list(sitemap_links(text.encode(), PAGE, NothingElse())), sitemaps),
+    "sitemap_links": (lambda text: list(sitemap_links(text.encode(), PAGE, NOTHING_ELSE)), sitemaps),
     "canonical_link": (canonical_link, lambda: hostile_inputs(COMMON_PUMPS, ("", "http://", "http://a.b/", "http://a.b/?", "http://[")),),
     "clean_body of Markdown": (lambda text: clean_body(text, "text/markdown"), markdown),
     "clean_body of text": (lambda text: clean_body(text, "text/plain"), markdown),

@@ -125,7 +125,7 @@ def test_patterns_are_found_wherever_they_stand(monkeypatch, tmp_path):
         "    re.match('at-once', text)\n    return re.search(given, text)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import planted_patterns  # ty: ignore[unresolved-import]
+    import planted_patterns  # ty: ignore[import-not-found]
 
     planted_patterns.One.__module__ = "tools.planted"
     monkeypatch.setattr(regular_expressions, "modules", lambda: (planted_patterns,))

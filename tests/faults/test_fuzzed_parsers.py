@@ -9,7 +9,7 @@ import zipfile
 from datetime import datetime, timedelta
 
 import pytest
-from fetch_context import fetch_context
+from fetch_context import Answering, fetch_context
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pdf_files import written
@@ -113,8 +113,7 @@ HTML = joined(
 def test_html(body):
     cleans(body, "text/html")
     for source in SOURCES:
-        if source.clean:
-            source.clean(body, "text/html")
+        source.clean(body, "text/html")
 
 
 SCALARS = st.one_of(
@@ -245,22 +244,13 @@ def test_pdf(edits):
 # --- readers ------------------------------------------------------------------------------------------------
 
 
-class Web:
-    """The same bytes at every address; every other address is missing."""
-
-    def __init__(self, **pages: bytes) -> None:
-        self.pages = {f"{PAGE}{name}".replace("__", "."): body for name, body in pages.items()}
-
-    def get(self, url, **options):
-        if url not in self.pages:
-            raise SourceError(url, "not_found", "HTTP 404", retry=False)
-        body = self.pages[url]
-        return Fetched(url, 200, "application/xml", body.decode("utf-8", "replace"), body)
+def answering(body: bytes, media_type: str = "application/xml") -> Answering:
+    return Answering(lambda url: Fetched(url, 200, media_type, body.decode("utf-8", "replace"), body))
 
 
 def reads(body: bytes) -> None:
     with Refused(SourceError):
-        assert all(isinstance(link, str) for link in links_at(f"{PAGE}feed", Web(feed=body)))
+        assert all(isinstance(link, str) for link in links_at(f"{PAGE}feed", answering(body)))
 
 
 XML = joined(
@@ -357,7 +347,7 @@ def test_pages(body):
     with Refused(SourceError):
         page_and_wall(answer, target)
     with Refused(SourceError):
-        list(links_at(PAGE, type("Page", (), {"get": lambda self, url, **options: answer})()))
+        list(links_at(PAGE, Answering(lambda url: answer)))
 
 
 @pytest.fixture(scope="module")
@@ -445,9 +435,5 @@ def test_dates(text):
 def test_the_archive_of_a_newsletter(posts):
     body = json.dumps(posts).encode()
 
-    class Archive:
-        def get(self, url, **options):
-            return Fetched(url, 200, "application/json", body.decode(), body)
-
     with Refused(SourceError, "bad_feed"):
-        substack._archive_page(PAGE, fetch_context(fetch=Archive()))
+        substack._archive_page(PAGE, fetch_context(fetch=answering(body, "application/json")))

@@ -16,7 +16,7 @@ from llm_engineering.domain.ports import Fetched
 from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.reading.linkedin_export import unquoted
-from llm_engineering.features.sources import Skipped, Target
+from llm_engineering.features.sources import Page, Skipped, Target
 from llm_engineering.features.sources.linkedin import SOURCE, link_of
 
 SHARES = (
@@ -301,6 +301,7 @@ def test_one_bad_row_or_article_of_an_export_does_not_end_the_others(export):
     found = []
     with pytest.raises(SourceError) as caught:
         found.extend(SOURCE.crawl(Target(link_of(str(path), {}), str(path)), NOTHING))
-    assert [page.body for page in found] == ["one", "two", "Names", "<h1>Words</h1>"]
-    assert found[-1].link == "https://www.linkedin.com/pulse/a%20b"
+    pages = [page for page in found if isinstance(page, Page)]
+    assert [page.body for page in pages] == ["one", "two", "Names", "<h1>Words</h1>"]
+    assert pages[-1].link == "https://www.linkedin.com/pulse/a%20b"
     assert "Shares.csv, line 3: '99999999999' is no date (and 4 more that cannot be read)" in caught.value.detail
