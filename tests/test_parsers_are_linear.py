@@ -189,7 +189,7 @@ MARKDOWN = (
 
 
 def markdown() -> Iterator[Hostile]:
-    yield from hostile_inputs((*MARKDOWN, *COMMON_PUMPS), ("",), ("", "b"))
+    yield from hostile_inputs((*MARKDOWN, *COMMON_PUMPS), ("",), ("",))
     yield Hostile(" ", "# a", "b")
     yield from hostile_inputs(
         ("a: 1\n", "- ", "[", "{", "? ", "&a [", "*a ", "'", '"', "a: ", "  a:\n", "<<: ", "!!a "),
@@ -226,9 +226,7 @@ def prose() -> Iterator[Hostile]:
         "< /pass",
         "![a](b)",
     )
-    yield from hostile_inputs(
-        (*words, *more, *MARKDOWN, *COMMON_PUMPS, "existing ", "these: ", MARKS), ("",), ("", "\0")
-    )
+    yield from hostile_inputs((*words, *more, *MARKDOWN, *COMMON_PUMPS, "existing ", "these: ", MARKS), ("",), ("",))
     yield from hostile_inputs(
         (" ", "\n", " existing"), ("ignore previous", "new instructions", "the last", "can you", "a "), ("\0",)
     )
@@ -339,8 +337,7 @@ def split_markdown(text: str) -> object:
     )
 
 
-EVERYTHING = 65_536  # characters at which an input is screened
-SLOWER = 16_384  # for what takes a microsecond per character
+SCREEN, SLOW_SCREEN = 32_768, 8_192  # characters; the second for what takes microseconds per character
 QUICK = {
     "parse, facts": (page_facts, pages),
     "wall_of": (lambda text: wall_of(ParsedPage(text), PAGE), pages),
@@ -384,5 +381,5 @@ SLOW = {
 def test_no_parser_takes_the_square_of_its_input(entry):
     call, hostiles = (QUICK | SLOW)[entry]
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
-    seen = superlinear(refusing(call), hostiles(), screen=EVERYTHING if entry in QUICK else SLOWER)
+    seen = superlinear(refusing(call), hostiles(), screen=SCREEN if entry in QUICK else SLOW_SCREEN)
     assert seen is None, str(seen)
