@@ -311,7 +311,8 @@ XML = joined(
 def test_feeds_and_sitemaps(body):
     reads(body.encode("utf-8", "surrogatepass"))
     with Refused(SourceError, "bad_feed"):
-        feed_entries(body.encode("utf-8", "replace"), PAGE)
+        for entry in feed_entries(body.encode("utf-8", "replace"), PAGE):
+            medium._story({"link": PAGE, **entry})
 
 
 @quick
