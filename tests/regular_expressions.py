@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice, permutations
 from pathlib import Path
-from re import _constants as kinds  # ty: ignore[missing-module-member]  # the parser of re is not documented
+from re import _constants as kinds  # ty: ignore[missing-module-member]  # not documented
 from re import _parser  # ty: ignore[missing-module-member]
 from types import ModuleType
 from typing import Any, NamedTuple

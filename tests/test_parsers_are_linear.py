@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import date
 
 import pytest
-from fetch_context import Unreachable
+from fetch_context import Answering
 from linear_growth import COMMON_PUMPS, Hostile, hostile_inputs, superlinear
 from passages import passage
 
@@ -190,7 +190,7 @@ MARKDOWN = (
 
 
 def markdown() -> Iterator[Hostile]:
-    yield from hostile_inputs((*MARKDOWN, *COMMON_PUMPS), ("",), ("", "b"))
+    yield from hostile_inputs((*MARKDOWN, *COMMON_PUMPS), ("",), ("",))
     yield Hostile(" ", "# a", "b")
     yield from hostile_inputs(
         ("a: 1\n", "- ", "[", "{", "? ", "&a [", "*a ", "'", '"', "a: ", "  a:\n", "<<: ", "!!a "),
@@ -227,9 +227,7 @@ def prose() -> Iterator[Hostile]:
         "< /pass",
         "![a](b)",
     )
-    yield from hostile_inputs(
-        (*words, *more, *MARKDOWN, *COMMON_PUMPS, "existing ", "these: ", MARKS), ("",), ("", "\0")
-    )
+    yield from hostile_inputs((*words, *more, *MARKDOWN, *COMMON_PUMPS, "existing ", "these: ", MARKS), ("",), ("",))
     yield from hostile_inputs(
         (" ", "\n", " existing"), ("ignore previous", "new instructions", "the last", "can you", "a "), ("\0",)
     )
@@ -294,9 +292,11 @@ def refusing(call: Callable[[str], object]) -> Callable[[str], object]:
     return called
 
 
-class NothingElse(Unreachable):
-    def get(self, url, *, etag=None, last_modified=None, accept=()):
-        raise SourceError(url, Reason.NOT_FOUND, retry=False)
+def _missing(url: str) -> Fetched:
+    raise SourceError(url, Reason.NOT_FOUND, retry=False)
+
+
+NOTHING_ELSE = Answering(_missing)
 
 
 def passage_of(text: str) -> Passage:
@@ -317,15 +317,15 @@ def page_facts(text: str) -> object:
 
 
 def exported(name: str) -> Callable[[str], object]:
-    class Single:
+    class Archive:
         def __init__(self, text: str) -> None:
-            self.text = text
             self.names: tuple[str, ...] = (name,)
+            self.text = text
 
         def read(self, name: str) -> bytes:
             return self.text.encode("utf-8", "replace")
 
-    return lambda text: list(linkedin_export.pages(Single(text)))
+    return lambda text: list(linkedin_export.pages(Archive(text)))
 
 
 def fetched(text: str) -> Fetched:
@@ -338,15 +338,14 @@ def split_markdown(text: str) -> object:
     )
 
 
-EVERYTHING = 65_536  # characters at which an input is screened
-SLOWER = 16_384  # for what takes a microsecond per character
+SCREEN, SLOW_SCREEN = 32_768, 8_192  # characters; the second for what takes microseconds per character
 QUICK = {
     "parse, facts": (page_facts, pages),
     "wall_of": (lambda text: wall_of(ParsedPage(text), PAGE), pages),
-    "page_links": (lambda text: list(page_links(fetched(text), NothingElse(), InProcess())), pages),
+    "page_links": (lambda text: list(page_links(fetched(text), NOTHING_ELSE, InProcess())), pages),
     "an article of LinkedIn's export": (exported("Articles/a.html"), pages),
     "the posts of LinkedIn's export": (exported("Shares.csv"), lambda: hostile_inputs((*COMMON_PUMPS, '"",', 'a,b,c\n"'), ("", "date,sharelink,sharecommentary\n"))),
-    "sitemap_links": (lambda text: list(sitemap_links(text.encode(), PAGE, NothingElse(), InProcess())), sitemaps),
+    "sitemap_links": (lambda text: list(sitemap_links(text.encode(), PAGE, NOTHING_ELSE, InProcess())), sitemaps),
     "canonical_link": (canonical_link, lambda: hostile_inputs(COMMON_PUMPS, ("", "http://", "http://a.b/", "http://a.b/?", "http://[")),),
     "clean_body of Markdown": (lambda text: clean_body(text, "text/markdown"), markdown),
     "clean_body of text": (lambda text: clean_body(text, "text/plain"), markdown),
@@ -383,5 +382,5 @@ SLOW = {
 def test_no_parser_takes_the_square_of_its_input(entry):
     call, hostiles = (QUICK | SLOW)[entry]
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
-    seen = superlinear(refusing(call), hostiles(), screen=EVERYTHING if entry in QUICK else SLOWER)
+    seen = superlinear(refusing(call), hostiles(), screen=SCREEN if entry in QUICK else SLOW_SCREEN)
     assert seen is None, str(seen)

@@ -9,13 +9,12 @@ import zipfile
 from datetime import datetime, timedelta
 
 import pytest
-from fetch_context import Unreachable, fetch_context
+from fetch_context import Answering, fetch_context
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pdf_files import written
 
 from llm_engineering.domain.errors import CleaningError, SourceError
-from llm_engineering.domain.ledger import Reason
 from llm_engineering.domain.links import canonical_link
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.features.cleaning.clean import clean_body
@@ -246,32 +245,13 @@ def test_pdf(edits):
 # --- readers ------------------------------------------------------------------------------------------------
 
 
-class Web(Unreachable):
-    """The same bytes at every address; every other address is missing."""
-
-    def __init__(self, **pages: bytes) -> None:
-        self.pages = {f"{PAGE}{name}".replace("__", "."): body for name, body in pages.items()}
-
-    def get(self, url, *, etag=None, last_modified=None, accept=()):
-        if url not in self.pages:
-            raise SourceError(url, Reason.NOT_FOUND, "HTTP 404", retry=False)
-        body = self.pages[url]
-        return Fetched(url, 200, "application/xml", body.decode("utf-8", "replace"), body)
-
-
-class Single(Unreachable):
-    """One answer, whatever is asked."""
-
-    def __init__(self, answer: Fetched) -> None:
-        self.answer = answer
-
-    def get(self, url, *, etag=None, last_modified=None, accept=()):
-        return self.answer
+def answering(body: bytes, media_type: str = "application/xml") -> Answering:
+    return Answering(lambda url: Fetched(url, 200, media_type, body.decode("utf-8", "replace"), body))
 
 
 def reads(body: bytes) -> None:
     with Refused(SourceError):
-        assert all(isinstance(link, str) for link in links_at(f"{PAGE}feed", Web(feed=body), InProcess()))
+        assert all(isinstance(link, str) for link in links_at(f"{PAGE}feed", answering(body), InProcess()))
 
 
 XML = joined(
@@ -332,7 +312,8 @@ XML = joined(
 def test_feeds_and_sitemaps(body):
     reads(body.encode("utf-8", "surrogatepass"))
     with Refused(SourceError, "bad_feed"):
-        feed_entries(body.encode("utf-8", "replace"), PAGE)
+        for entry in feed_entries(body.encode("utf-8", "replace"), PAGE):
+            medium._story({"link": PAGE, **entry})
 
 
 @quick
@@ -368,7 +349,7 @@ def test_pages(body):
     with Refused(SourceError):
         page_and_wall(answer, target, InProcess())
     with Refused(SourceError):
-        list(links_at(PAGE, Single(answer), InProcess()))
+        list(links_at(PAGE, Answering(lambda url: answer), InProcess()))
 
 
 @pytest.fixture(scope="module")
@@ -456,6 +437,5 @@ def test_dates(text):
 def test_the_archive_of_a_newsletter(posts):
     body = json.dumps(posts).encode()
 
-    answer = Fetched(PAGE, 200, "application/json", body.decode(), body)
     with Refused(SourceError, "bad_feed"):
-        substack._archive_page(PAGE, fetch_context(fetch=Single(answer)))
+        substack._archive_page(PAGE, fetch_context(fetch=answering(body, "application/json")))
