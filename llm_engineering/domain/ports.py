@@ -226,6 +226,9 @@ class VectorStore(Protocol):
         spec, or no revision recorded, and `rebuild` is False. With `rebuild` it starts empty (token None) beside the
         live one. `warehouse` is recorded as what the index is filled from; None: as it was."""
 
+    def document_ids(self) -> set[str]:
+        """Of every document that has chunks in what is published. Raises StoreCorrupt."""
+
     def erase(self, author_id: str) -> int:
         """Remove an author's chunks from everything on disk, unpublished builds too; returns chunks removed."""
 

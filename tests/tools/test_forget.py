@@ -14,6 +14,7 @@ from llm_engineering.domain.documents import Author
 from llm_engineering.domain.ids import stable_id
 from llm_engineering.domain.models import AUTHORS, Stage
 from llm_engineering.infrastructure.embedders import HashingEmbedder
+from llm_engineering.infrastructure.vectors.personal_data import IndexedPassages
 from tools.erasure import identify
 from tools.forget import forget
 from tools.models import models
@@ -91,6 +92,21 @@ def test_no_byte_of_the_author_is_left_in_the_home(home):
     assert found()
     run("--author", "Ann Other", "--yes")
     assert found() == []
+
+
+def test_passages_are_erased_after_what_a_run_that_is_going_on_could_make_them_from(home, monkeypatch):
+    left = []
+    erase = IndexedPassages.erase
+
+    def look_and_erase(self, subject):
+        with open_platform() as twin:
+            left.append(twin.warehouse.holds(subject))
+        return erase(self, subject)
+
+    monkeypatch.setattr(IndexedPassages, "erase", look_and_erase)
+    assert run("--author", "Ann Other", "--yes").exit_code == 0
+    assert left == [0]
+    assert counts(ANN) == (0, 0, 0)
 
 
 def test_an_unknown_author_is_refused_with_the_known_ones(home):

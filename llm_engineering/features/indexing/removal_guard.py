@@ -78,6 +78,13 @@ class RemovalGuard:
 
     def _indexed(self) -> frozenset[str]:
         if self._published_documents is None:
-            with closing(self._vectors.reader()) as reader:
-                self._published_documents = frozenset(chunk.document_id for chunk in reader.sample())
+            self._published_documents = self._read_indexed()
         return self._published_documents
+
+    def _read_indexed(self) -> frozenset[str]:
+        try:
+            return frozenset(self._vectors.document_ids())
+        except StoreCorrupt:
+            if self._rebuild:  # which is what mends it
+                return frozenset()
+            raise

@@ -1,7 +1,7 @@
 """The embedded vector store: Qdrant Edge in versioned folders. See docs/vector-store.md."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from llm_engineering.domain.chunks import IndexSpec, Where
@@ -42,6 +42,10 @@ class EdgeVectorStore:
                 yield writer
             finally:
                 writer.close()
+
+    def document_ids(self) -> set[str]:
+        with closing(self.reader()) as reader:
+            return reader.document_ids()
 
     def erase(self, author_id: str) -> int:
         """Writes a new version without the author and removes every other one, so that no byte of theirs is left."""

@@ -121,6 +121,9 @@ class EdgeEngine:
         for record in self._records(where, payload=list(fields)):
             yield str(record.id), record.payload or {}
 
+    def document_ids(self) -> set[str]:
+        return {payload["document_id"] for _, payload in self.scroll(None, ["document_id"])}
+
     def chunks(self, where: Where | None) -> Iterator[Chunk]:
         """Ordered by id; streams."""
         for record in self._records(where, payload=True):

@@ -71,6 +71,11 @@ class EdgeReader:
         finally:
             own.close()
 
+    def document_ids(self) -> set[str]:
+        with self._lock:
+            published = self._follow()
+            return published.engine.document_ids() if published else set()
+
     def count(self, where: Where | None = None) -> int:
         with self._lock:
             published = self._follow()

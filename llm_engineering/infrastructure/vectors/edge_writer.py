@@ -83,7 +83,7 @@ class EdgeWriter:
 
     def document_ids(self) -> set[str]:
         engine = self._readable()
-        return {payload["document_id"] for _, payload in engine.scroll(None, ["document_id"])} if engine else set()
+        return engine.document_ids() if engine else set()
 
     def _scroll(self, document_ids: Sequence[str], fields: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         if engine := self._readable():

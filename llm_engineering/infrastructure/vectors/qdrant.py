@@ -46,6 +46,9 @@ class QdrantVectorStore:
         with self._locked() as lock:
             yield QdrantWriter(self._server, spec, lock=lock, rebuild=rebuild, warehouse=warehouse)
 
+    def document_ids(self) -> set[str]:
+        return self.reader().document_ids()
+
     def erase(self, author_id: str) -> int:
         """Deletes the author everywhere, then copies what is published into a new version and drops every other one: a
         server keeps deleted points in its files until it happens to rewrite them, but no file of a dropped version."""
@@ -122,6 +125,9 @@ class QdrantReader:
         if collection := self._follow():
             yield from self._server.chunks(collection, where)
 
+    def document_ids(self) -> set[str]:
+        return self._of_published(self._follow, self._server.document_ids, set())
+
     def count(self, where: Where | None = None) -> int:
         return self._of_published(self._follow, lambda collection: self._server.count(collection, where), 0)
 
@@ -184,8 +190,7 @@ class QdrantWriter:
         return points.ids_by_document(self._scroll(document_ids, ["document_id"]))
 
     def document_ids(self) -> set[str]:
-        rows = self._server.scroll(self._collection, None, ["document_id"])
-        return {payload["document_id"] for _, payload in rows}
+        return self._server.document_ids(self._collection)
 
     def _scroll(self, document_ids: Sequence[str], fields: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for some in points.batched(document_ids, points.DOCUMENTS_TOGETHER):

@@ -206,6 +206,9 @@ class Server:
         for record in self._records(collection, where, list(fields)):
             yield str(record.id), record.payload or {}
 
+    def document_ids(self, collection: str) -> set[str]:
+        return {payload["document_id"] for _, payload in self.scroll(collection, None, ["document_id"])}
+
     def chunks(self, collection: str, where: Where | None) -> Iterator[Chunk]:
         """Ordered by id; streams."""
         for record in self._records(collection, where, True):

@@ -208,3 +208,14 @@ def test_what_was_read_before_its_author_was_forgotten_is_not_published(features
     assert features.chunks() == []
     assert list(features.ledger.document_failures()) == []
     assert features.info() != info
+
+
+def test_an_index_that_is_damaged_is_rebuilt_all_the_same(tmp_path):
+    features = FeatureBuild(tmp_path)
+    features.put(**bodies(MANY))
+    version = features.run().index_version
+    for path in (tmp_path / "vectors" / version / "shard" / "segments").rglob("*.mmap"):
+        path.write_bytes(b"")
+    report = features.run(rebuild=True)
+    assert report.documents_indexed == MANY
+    features.close()
