@@ -32,6 +32,18 @@ class Unreachable:
         pass
 
 
+class Answering(Unreachable):
+    """Plays a fetcher that answers every address with what `answer` makes of it."""
+
+    def __init__(self, answer: Callable[[str], Fetched]) -> None:
+        self.answer = answer
+
+    def get(
+        self, url: str, *, etag: str | None = None, last_modified: str | None = None, accept: Sequence[str] = ()
+    ) -> Fetched:
+        return self.answer(url)
+
+
 UNREACHABLE = Unreachable()
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice, permutations
 from pathlib import Path
-from re import _constants as kinds  # ty: ignore[missing-module-member]  # the parser of re is not documented
+from re import _constants as kinds  # ty: ignore[missing-module-member]  # not documented
 from re import _parser  # ty: ignore[missing-module-member]
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -197,6 +197,7 @@ def compiled_patterns() -> Generator[list[tuple[str, re.Pattern]]]:
 MOST_PARTS = 40
 MOST_CHARACTERS = 10
 MOST_PAIRS = 60
+MOST_BRANCHES = 12
 
 
 def hostile_to(pattern: re.Pattern) -> Iterator[Hostile]:
@@ -208,25 +209,31 @@ def hostile_to(pattern: re.Pattern) -> Iterator[Hostile]:
     characters = list(dict.fromkeys("".join(parts.characters)))
     few = sorted(characters, key=lambda one: one.isalnum())[:MOST_CHARACTERS]
     starts = list(dict.fromkeys(islice((one for one in parts.starts if one), MOST_PARTS)))
-    bodies = list(dict.fromkeys(islice((one for one in parts.bodies if one), MOST_PARTS)))
+    bodies = list(dict.fromkeys(body for _, inner in parts.repeats for body in inner if body))
     pairs = ["".join(pair) for pair in islice(permutations(few, 2), MOST_PAIRS)]
     lines = [f"{one}\n" for one in starts[:8]]
-    for pump in dict.fromkeys((*characters, *starts, *bodies, *pairs, *lines, *COMMON_PUMPS)):
+    for pump in dict.fromkeys((*characters, *starts, *bodies[:MOST_PARTS], *pairs, *lines, *COMMON_PUMPS)):
         for after in ("", "\0"):
             yield Hostile(pump, "", after)
     for start in starts:
-        for pump in dict.fromkeys((*bodies[:12], *few, " ", "\n", "a", "a ")):
+        for pump in dict.fromkeys((*bodies[:6], *few, " ", "\n", "a", "a ")):
             yield Hostile(pump, start, "\0")
+    for start, own in dict.fromkeys((start, tuple(inner)) for start, inner in parts.repeats):
+        for pump in own:
+            if pump and start and pump not in bodies[:6]:
+                yield Hostile(pump, start, "\0")
 
 
 class _Parts:
-    """Samples of what a parsed pattern matches: `starts` up to (and with) each repeat, `bodies` of the repeats."""
+    """Samples of what a parsed pattern matches: `starts` up to (and with) each repeat, and of each of the `repeats`
+    what stands before it and what it may repeat."""
 
-    def __init__(self) -> None:
+    def __init__(self, choice: int = 0) -> None:
         self.characters: list[str] = []
         self.starts: list[str] = []
-        self.bodies: list[str] = []
+        self.repeats: list[tuple[str, list[str]]] = []
         self._groups: dict[int, str] = {}
+        self._choice = choice  # of the branches
 
     def read(self, parsed: Any, before: str = "") -> str:
         """A sample of the whole sequence; notes its parts on the way."""
@@ -246,13 +253,14 @@ class _Parts:
             least, most, inner = value
             self.starts.append(before)
             body = self.read(inner, before)
-            self.bodies.append(body)
+            others = [_Parts(choice).read(inner) for choice in range(1, MOST_BRANCHES)] if not self._choice else []
+            self.repeats.append((before, list(dict.fromkeys((body, *others)))))
             self.starts.append(before + body)
             return body * min(max(least, 0 if most == 1 else 1), 50)
         if kind is kinds.BRANCH:
             samples = [self.read(branch, before) for branch in value[1]]
             self.starts += [before + sample for sample in samples]
-            return samples[0]
+            return samples[min(self._choice, len(samples) - 1)]
         if kind is kinds.SUBPATTERN:
             self._groups[value[0]] = sample = self.read(value[-1], before)
             return sample

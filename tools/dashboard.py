@@ -1,5 +1,9 @@
-"""`poe dashboard`: ZenML's own dashboard on this machine, past its first-visit survey."""
+"""`poe dashboard`: ZenML's own dashboard on this machine, past its first-visit survey.
 
+It has no log-in, so it listens on loopback only and answers nobody else (tools/dashboard_server.py).
+"""
+
+import os
 import sys
 import webbrowser
 from typing import TYPE_CHECKING, cast
@@ -8,13 +12,14 @@ import click
 
 from llm_engineering.domain.errors import LLMTwinError, StoreUnavailable
 from llm_engineering.infrastructure.child_processes import only_minimal_environment
-from tools.orchestrator import prepare
+from tools.orchestrator import ROOT, prepare
 from tools.terminal import say
 
 if TYPE_CHECKING:
     from zenml.zen_server.deploy.deployer import LocalServerDeployer
 
 START_SECONDS = 120
+STOP = "`poe dashboard --stop`"
 
 
 @click.command()
@@ -32,7 +37,7 @@ def dashboard(port: int, no_open: bool, stop: bool) -> None:
     except LLMTwinError as error:
         say(error, err=True)
         sys.exit(1)
-    say(f"{url}  (user: default, no password; poe dashboard --stop ends it)")
+    say(f"{url}  (no log-in: whoever uses this machine may see and change every run; {STOP} ends it)")
     if not no_open:
         webbrowser.open(url)
 
@@ -49,6 +54,7 @@ def start_server(port: int) -> str:
     if client.zen_store.type == StoreType.REST:
         return client.zen_store.url
     skip_survey()
+    check_who_asks()
     from zenml.enums import ServerProviderType
     from zenml.zen_server.deploy.deployment import LocalServerDeploymentConfig
     from zenml.zen_server.deploy.exceptions import ServerDeploymentError
@@ -83,6 +89,22 @@ def skip_survey() -> None:
                 user_metadata={"finished_onboarding_survey": True, "overview_tour_done": True},
             ),
         )
+
+
+def check_who_asks() -> None:
+    """ZenML has no setting for it: its daemon is started with our module in the place of its own."""
+    from zenml.services.local import local_daemon_entrypoint
+    from zenml.zen_server.deploy.daemon.daemon_zen_server import DaemonZenServer
+
+    original = DaemonZenServer._get_daemon_cmd
+
+    def guarded(server: DaemonZenServer) -> tuple[list[str], dict[str, str]]:
+        command, environment = original(server)
+        command.insert(command.index(local_daemon_entrypoint.__name__), "tools.dashboard_server")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+        return command, environment
+
+    DaemonZenServer._get_daemon_cmd = guarded  # ty: ignore[invalid-assignment]
 
 
 def server_deployer() -> "LocalServerDeployer":

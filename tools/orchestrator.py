@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from llm_engineering.domain.runs import RunRecord
 from llm_engineering.infrastructure.zenml.connection import open_zenml
 from steps.reporting import read_record
+from tools.terminal import say
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
@@ -63,8 +64,12 @@ def start(pipeline: str, config: BaseModel, switches: Mapping[str, bool], *, deb
         flow.with_options(run_name=name)(config=config, **switches)
     except RunFailed as error:
         if debug:
-            traceback.print_exc()
+            say(traceback.format_exc(), err=True)
         red = error.red
+    except KeyError as error:
+        if "pipeline run" not in str(error) or find_run(name):
+            raise
+        red = {pipeline: "the record of this run was erased while it went on (poe forget), so it was ended"}
     registered = find_run(name)
     record = read_record(registered) if registered else RunRecord()
     return Finished(name, record, record.red or red)

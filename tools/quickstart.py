@@ -15,6 +15,7 @@ import click
 from llm_engineering.domain.errors import LLMTwinError
 from llm_engineering.features.config import AuthorConfig, EndToEndConfig, EtlConfig, FetchConfig, LinkSpec
 from llm_engineering.infrastructure.child_processes import run_child
+from llm_engineering.infrastructure.files import make_folder, make_private
 from llm_engineering.operate.pipelines import pipeline_named
 from llm_engineering.settings import load_settings
 from tools.sample_site import PORT, SAMPLE, sample_site
@@ -118,6 +119,7 @@ def make_repository(home: Path) -> Path | None:
     folder = home.absolute() / "sample" / "tokenrate"
     if not (folder / ".git").exists():
         shutil.rmtree(folder, ignore_errors=True)
+        make_folder(folder.parent)
         shutil.copytree(SAMPLE / "repository", folder, ignore=shutil.ignore_patterns("__pycache__"))
         who = {"NAME": BLOGGER, "EMAIL": "mira@example.org", "DATE": "2026-04-06T22:00:00+00:00"}
         people = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
@@ -126,6 +128,7 @@ def make_repository(home: Path) -> Path | None:
             done = run_child([git, "-C", folder, *command], environment=people | nobody)
             if done.code:
                 raise LLMTwinError(f"git {command[0]} fails in {folder}: {done.errors.strip()}")
+        make_private(folder)
     return folder
 
 

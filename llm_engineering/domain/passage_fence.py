@@ -1,9 +1,9 @@
-# ruff: noqa: RUF001, RUF002
+# ruff: noqa: RUF001
 """The fence around a passage in the prompt, kept out of the passage: nothing in a text may read as its end.
 
 A model is no parser. It takes `< /passage>`, `</PASSAGE x="<">`, `&lt;/passage&gt;` or full-width, Cyrillic and
 invisibly broken spellings for the end of the quotation, too. So each opening bracket before the fence's name loses its
-meaning (`‹`), however either is written, and whatever follows.
+meaning (MARKED), however either is written, and whatever follows.
 """
 
 import re

@@ -12,6 +12,7 @@ SENTENCE_END = re.compile(
     r"(?:(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bcf)(?<!\bFig)(?<!\bal)(?<!\s[A-Z])"
     r"(?<![.!?…؟।]{2})[.!?…؟।]++[\"'”’»)\]*_]*+(?=\s|$))|[。！？]+[”’」』]*"  # not tried again inside a run of signs
 )
+LONGEST_WORD = 100  # characters; a blob of a megabyte is no word, and must not be kept in a cache
 _BLOCK = re.compile(r"\n[ \t]*(?=\n|[-*+|>#]|\d+[.)]\s|```|~~~)|\n[ \t]*\n")
 _WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[’'][^\W\d_{CJK}]+)?")
 _STOPWORDS = frozenset(
@@ -67,9 +68,13 @@ def content_words(text: str) -> Iterator[Word]:
             yield Word(stem(word), match.start(), match.end())
 
 
-@lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
-    """Of an English word in lower case (Snowball); others stay as they are, mostly."""
+    """Of an English word in lower case (Snowball); others stay as they are, mostly, and so do blobs."""
+    return _stem(word) if len(word) <= LONGEST_WORD else word
+
+
+@lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
     return _stemmer().stem_word(word)
 
 

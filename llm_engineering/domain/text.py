@@ -2,8 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import timedelta
+from unicodedata import combining, normalize
 
+MAX_MARKS = 30  # of one letter, as in Unicode's stream-safe text (UAX #15, section 13)
+_MAYBE_MARKS = re.compile(rf"[\u0300-\U0010ffff]{{{MAX_MARKS + 1},}}")  # no mark lies below
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # What a terminal obeys and does not show: C0 and C1 controls but tab and line feed, DEL, marks of direction, separators
 # of lines that are none, annotations, tags; and halves of characters, which cannot be written at all.
@@ -67,3 +71,23 @@ def size_text(number: float) -> str:
 def duration_text(seconds: float) -> str:
     """59.9 s, and from a minute on 1:01:01."""
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def composed(text: str) -> str:
+    """NFC. Marks beyond the MAX_MARKS of one letter stay as they are: to sort them takes the square of their number."""
+    parts, at = [], 0
+    for start, end in _surplus_marks(text):
+        parts += [normalize("NFC", text[at:start]), text[start:end]]
+        at = end
+    return "".join((*parts, normalize("NFC", text[at:])))
+
+
+def _surplus_marks(text: str) -> Iterator[tuple[int, int]]:
+    for run in _MAYBE_MARKS.finditer(text):
+        marks = 0
+        for place, mark in enumerate(map(combining, run.group()), start=run.start()):
+            if not mark and marks > MAX_MARKS:
+                yield place - marks + MAX_MARKS, place
+            marks = marks + 1 if mark else 0
+        if marks > MAX_MARKS:
+            yield run.end() - marks + MAX_MARKS, run.end()

@@ -57,6 +57,7 @@ def answer_stream(question: Question, context: AnswerContext) -> Generator[Answe
     Ends early, without an Answer, when `stop` says so; closing the iterator stops the model. The trace is finished
     in every case.
     """
+    question = with_recent_turns(question, context.config.answer.history_characters)
     max_question = context.config.understand.max_question
     facts: dict[str, object] = {"question": question.text[:max_question], "outcome": "abandoned"}
     try:
@@ -193,6 +194,15 @@ class _CheckedDraft:
             if checked:
                 self.text += checked
                 yield Delta(text=checked)
+
+
+def with_recent_turns(question: Question, characters: int) -> Question:
+    """Without the turns before the latest ones that fit whole. Nothing was read of them: what a request makes us
+    compute grows with its text, and the oldest would be left out later in any case."""
+    kept = len(question.history)
+    while kept and (characters := characters - len(question.history[kept - 1].content)) >= 0:
+        kept -= 1
+    return question.model_copy(update={"history": question.history[kept:]}) if kept else question
 
 
 def recent_history(history: Sequence[Message], embedder: Embedder, budget: int) -> tuple[Message, ...]:

@@ -195,8 +195,8 @@ class CitationChecker:
         """Of the sentences from `at` on, and then of the line; within MAX_BUFFER, for what is longer is cut anyway."""
         last = at + MAX_BUFFER
         line_end = self._buffer.find("\n", at, last)
-        for match in SENTENCE_END.finditer(self._buffer, at, last):
-            if match.end() == last < len(self._buffer) or 0 <= line_end < match.end():
+        for match in SENTENCE_END.finditer(self._buffer, at, last if line_end < 0 else line_end + 1):
+            if match.end() == last < len(self._buffer):
                 break
             yield match.end()
         if line_end >= 0:

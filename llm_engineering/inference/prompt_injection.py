@@ -6,11 +6,11 @@ Unknown phrasings pass; that is why a passage is also fenced and called quoted m
 """
 
 import re
-import unicodedata
 from typing import NamedTuple
 
 from llm_engineering.domain.passage_fence import without_fences
 from llm_engineering.domain.prompts import QUOTED_END, QUOTED_START
+from llm_engineering.domain.text import composed
 
 # --- tokens that chat templates are made of -----------------------------------------------------------------
 
@@ -143,7 +143,7 @@ def _remove_hidden_text(text: str, found: list[str]) -> str:
     text = untagged
     for pattern in (_BIDI, _INVISIBLE, _JOINER, _CONTROL):
         text = pattern.sub("", text)
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return composed(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _escape_control_tokens(text: str, found: list[str]) -> str:

@@ -46,9 +46,13 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = PRIVATE_FILE) -
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def private(path: str, flags: int) -> int:
-    """An opener for `open`: a file that is made is its owner's alone, whatever the umask."""
-    return os.open(path, flags, PRIVATE_FILE)
+def open_private(path: str | Path, flags: int) -> int:
+    """As `os.open`, also an opener for `open`: the file is its owner's alone, whatever the umask."""
+    handle = os.open(path, flags, PRIVATE_FILE)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        with suppress(PermissionError):  # somebody else's
+            os.fchmod(handle, PRIVATE_FILE)
+    return handle
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,5 +100,5 @@ def tightened(path: Path) -> bool:
 def reason_of(error: OSError) -> str:
     """Why, in a few words, for a message."""
     if error.errno in FULL:
-        return "the disk is full"
+        return f"the disk is full: {error.strerror}"
     return error.strerror or type(error).__name__

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_engineering.infrastructure.files import PRIVATE_FILE, replacing
+from llm_engineering.infrastructure.files import PRIVATE_FILE, open_private, replacing
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -23,7 +23,7 @@ def append_lines(path: Path, data: bytes, *, lock: "FileLock", durable: bool = F
     """`data` are whole lines. They stand on lines of their own even after the torn line of a process that died, and
     a disk that is full takes all of them or none. The file is its owner's alone (0600). Raises OSError."""
     with lock:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
+        handle = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":

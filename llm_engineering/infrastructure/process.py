@@ -13,8 +13,8 @@ UMASK = 0o077  # the engines of the stores, git and ZenML make files of their ow
 
 # What the platform writes into its home. A name of its own for each, because the home may be a folder that holds more.
 IN_HOME = (
-    "api_keys.json", "api_usage.json", "cache", "erasing", "evaluation", "feedback.jsonl", ".feedback.jsonl.lock",
-    "sample", "traces",
+    "api_keys.json", ".api_keys.json.lock", "api_keys.revoked.jsonl", "api_usage.json", "cache", "erasing",
+    "evaluation", "feedback.jsonl", ".feedback.jsonl.lock", "sample", "traces",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-Kind = Literal["git", "browser", "view", "evaluation"]
+Kind = Literal["git", "browser", "view", "evaluation", "answers"]
 LOCK = ".in-use"  # held, by flock, as long as the process that made the folder lives
 RANDOM = "[a-z0-9_]" * 8  # what mkdtemp appends
 UNLOCKED_SECONDS = 24 * 3600.0  # a folder without a lock is older than this before it is taken for a leftover

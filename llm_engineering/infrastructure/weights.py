@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.domain.models import ModelVersion
-from llm_engineering.infrastructure.files import make_folder, private, sync_folder
+from llm_engineering.infrastructure.files import make_folder, open_private, sync_folder
 
 BLOCK = 1 << 20  # bytes read at a time
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -78,7 +78,7 @@ def _take_file(path: Path, to: Path | None) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     if to:
         make_folder(to.parent)
-    with path.open("rb") as source, open(to or os.devnull, "wb", opener=private) as copy:
+    with path.open("rb") as source, open(to or os.devnull, "wb", opener=open_private) as copy:
         while block := source.read(BLOCK):
             digest.update(block)
             copy.write(block)

@@ -25,14 +25,16 @@ def crawl(platform: Platform, config: EtlConfig, switches: Switches) -> Iterator
 
 def features(platform: Platform, config: FeatureConfig, switches: Switches) -> Iterator[str]:
     yield f"embedder {platform.settings.embedder}"
-    if not store_exists(platform.settings.warehouse_url):
-        yield "features: nothing is stored yet"
-        return
     info = None
     if store_exists(platform.settings.vectors_url):
         reader = platform.vectors.reader()
         info = reader.info()
         reader.close()
+    if not store_exists(platform.settings.warehouse_url):
+        yield "features: nothing is stored yet"
+        if info and info.chunks and not switches.get("allow_empty"):
+            yield f"features: an index of {info.chunks:,} passages is, so this would be refused without --allow-empty"
+        return
     if info is not None and not switches.get("allow_empty"):
         try:
             RemovalGuard(platform.warehouse, platform.vectors, rebuild=switches["rebuild"]).check_warehouse()

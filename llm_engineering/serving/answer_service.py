@@ -11,7 +11,7 @@ from llm_engineering.bootstrap import Platform, build_reranker
 from llm_engineering.domain.answers import Answer, AnswerEvent, Feedback, Question
 from llm_engineering.domain.chunks import Facets
 from llm_engineering.domain.errors import LLMTwinError, ModelUnavailable
-from llm_engineering.domain.ports import Reranker
+from llm_engineering.domain.ports import LanguageModel, Reranker
 from llm_engineering.inference.answer import AnswerContext, answer_stream
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.inference.retrieval.retrieve import find_passages, open_index
@@ -29,8 +29,15 @@ EMPTY = "the index is empty: run `poe run-etl`, then `poe run-features`"
 class AnswerService:
     """Opens nothing before `load`. What is missing then is looked for again at every request."""
 
-    def __init__(self, platform: Platform, config: AskConfig) -> None:
-        self._platform, self._config = platform, config
+    def __init__(
+        self,
+        platform: Platform,
+        config: AskConfig,
+        *,
+        wrapped: Callable[[LanguageModel], LanguageModel] = lambda model: model,
+    ) -> None:
+        """`wrapped`: what answers instead of the platform's model."""
+        self._platform, self._config, self._wrapped = platform, config, wrapped
         self._embedder = Component(name="embedder", ready=False, reason="it is still being loaded")
         self._reader: ReopeningReader | None = None
         self._health: ModelHealth | None = None
@@ -44,7 +51,7 @@ class AnswerService:
             if self._reranker is not None:
                 self._reranker.scores("loaded", ["before the first question"])
             self._reader = ReopeningReader(lambda: open_index(self._platform.vectors, embedder=embedder))
-            self._health = ModelHealth(self._platform.language_model)
+            self._health = ModelHealth(self._wrapped(self._platform.language_model))
             self._health.check()
             self._embedder = Component(name="embedder", ready=True)
         except LLMTwinError as error:

@@ -1,17 +1,17 @@
 """The whole server: the platform, the API and the chat page behind one socket, until it is told to stop."""
 
 import ipaddress
+import math
 import os
-import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_engineering.bootstrap import Platform, open_platform
 from llm_engineering.domain.errors import ConfigError
 from llm_engineering.inference.config import AskConfig
 from llm_engineering.serving.answer_processes import AnswerProcesses
-from llm_engineering.serving.answer_service import AnswerService
 from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.keys import key_ring
 from llm_engineering.serving.api.limits import Limits, RateLimiter
@@ -23,11 +23,16 @@ from llm_engineering.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+MODEL_ELSEWHERE = 2  # processes that take questions to a model on another server, and answers from it
+
 
 def serve(settings: Settings, config: AskConfig, *, require_keys: bool = False) -> None:
     """Until SIGINT or SIGTERM. Raises ConfigError when a setting is wrong, the address cannot be had, or it needs keys
     and there are none."""
     import uvicorn
+
+    from llm_engineering.serving.connections import BoundedConnection, Connections, raise_file_limit
+    from llm_engineering.serving.stopping import StoppableServer
 
     log_to_stderr()
     host = settings.api_host
@@ -38,32 +43,37 @@ def serve(settings: Settings, config: AskConfig, *, require_keys: bool = False) 
             "`poe serve-keys add TEAM`, or serve on 127.0.0.1"
         )
     with open_platform(settings) as platform, listen(host, settings.api_port) as listening:
-        generative = platform.language_model.generative  # what is wrong with its setting is told now
-        processes = process_count(settings, generative=generative)
-        limits = limits_of(settings, processes, generative=generative)
+        # what is wrong with its setting is told now
+        processes = process_count(settings, generative=platform.language_model.generative)
+        limits = limits_of(settings, processes, generative=platform.language_model.generative)
         app = build_app(platform, config, limits=limits, processes=processes, require_keys=require_keys)
+        connections = Connections(
+            total=min(settings.api_connections, raise_file_limit()),
+            per_address=settings.api_connections_per_address,
+            body_bytes=limits.body_bytes,
+        )
         options = uvicorn.Config(
             app,
-            log_level="warning",
+            http=partial(BoundedConnection, connections=connections),  # ty: ignore[invalid-argument-type]
+            ws="none",
+            log_level="error",  # a warning for each malformed request would fill the disk
             access_log=False,
             server_header=False,
             lifespan="on",
-            timeout_graceful_shutdown=int(limits.drain_seconds) or 1,
+            backlog=512,
+            timeout_graceful_shutdown=int(limits.finish_seconds) or 1,
         )
         name = f"[{host}]" if ":" in host else host
         print(f"serving http://{name}:{listening.getsockname()[1]} (stop with Ctrl-C)", file=sys.stderr, flush=True)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _ignore)  # uvicorn ends in order and then raises the signal again
-        uvicorn.Server(options).run(sockets=[listening])
+        server = StoppableServer(options, drain_seconds=limits.drain_seconds, abandon=app.state.calls.service.abandon)
+        server.run(sockets=[listening])
 
 
 def build_app(
     platform: Platform, config: AskConfig, *, limits: Limits, processes: int = 1, require_keys: bool = False
 ) -> "FastAPI":
     settings = platform.settings
-    service = AnswerService(platform, config)
-    if processes > 1:
-        service = AnswerProcesses(platform, config, processes=processes)
+    service = AnswerProcesses(platform, config, processes=processes, slots=math.ceil(limits.threads / processes))
     app = create_app(
         service,
         keys=key_ring(settings),
@@ -73,15 +83,20 @@ def build_app(
         origins=_listed(settings.api_origins),
         hosts=None if require_keys else LOOPBACK | {settings.api_host} | set(_listed(settings.api_hosts)),
     )
-    return mount_chat(app, facets=service.facets, titles=service.titles)
+    writable = os.access(settings.home, os.W_OK)  # else Gradio could not make its folders there
+    folder = settings.home / "cache" / "gradio" if writable else None
+    return mount_chat(app, facets=service.facets, titles=service.titles, folder=folder)
 
 
 def process_count(settings: Settings, *, generative: bool) -> int:
-    """One where a model writes, which is there once, or elsewhere. To quote takes the processor's time, so every core
-    gets its share, up to four: each process holds the embedder."""
-    if generative:
-        return 1
-    return settings.api_processes or min(4, os.cpu_count() or 1)
+    """To quote takes the processor's time, so every core gets its share, up to four: each process holds the embedder.
+    A model that writes on another server leaves little to do here; one that is in memory here is there once."""
+    cores = os.cpu_count() or 1
+    if not generative:
+        return settings.api_processes or min(4, cores)
+    if settings.language_model.startswith("openai:"):
+        return min(settings.api_processes or MODEL_ELSEWHERE, Limits().threads)
+    return 1
 
 
 def limits_of(settings: Settings, processes: int, *, generative: bool) -> Limits:
@@ -111,7 +126,3 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Being told to stop is no failure."""

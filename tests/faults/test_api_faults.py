@@ -25,7 +25,7 @@ from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.errors import without_paths
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Limits, RateLimiter
-from llm_engineering.serving.api.service import NotReady
+from llm_engineering.serving.api.service import NotReady, WorkTimeout
 
 ASKED = {"question": "What makes bread?"}
 CHAT = {"model": "llm-twin", "messages": [{"role": "user", "content": "What makes bread?"}]}
@@ -269,6 +269,30 @@ def test_a_body_that_never_comes_is_not_waited_for(service):
             answer = everything(connection)
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"too_slow" in answer
+
+
+def test_a_body_that_drips_is_not_waited_for_either(service):
+    """However often a piece of it comes: its time is that of the whole."""
+    with api(service, limits={"client_seconds": 0.5}) as client:
+        with raw(client, "POST /rag HTTP/1.1", "Content-Length: 1000000", body=b'{"ques') as connection:
+            connection.settimeout(0.05)
+            answer = b""
+            while not answer:
+                connection.sendall(b"x")
+                with suppress(TimeoutError):
+                    answer = connection.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_work_that_was_given_up_is_told_as_such(service, stream):
+    service.broken = WorkTimeout(15)
+    with api(service) as client:
+        response = client.post("/rag", json={**ASKED, "stream": stream})
+        assert code(response) == (504, "timeout")
+        assert "more than 15 seconds of work" in response.json()["error"]["message"]
+        assert code(client.post("/v1/chat/completions", json={**CHAT, "stream": stream})) == (504, "timeout")
+        assert code(client.post("/search", json=ASKED)) == (504, "timeout")
 
 
 @pytest.mark.parametrize("stream", [False, True])

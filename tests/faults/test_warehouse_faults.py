@@ -92,7 +92,6 @@ def test_no_flipped_byte_is_given_out_as_what_was_written(path):
     whole = a_document("a", "The text of it. " * 20, title="A title", meta={"commit": "abc"}, url="https://u.example/")
     warehouse, _ = open_sqlite(path)
     warehouse.put([whole])
-    stored = warehouse.get(whole.id)
     with warehouse._file.reading() as connection:
         [(payload,)] = connection.execute("SELECT payload FROM documents").fetchall()
     for at in range(0, len(payload), 3):
@@ -106,7 +105,9 @@ def test_no_flipped_byte_is_given_out_as_what_was_written(path):
             [change] = warehouse.changes(None)
             assert (change.document, type(change.error)) == (None, StoreCorrupt)
     assert warehouse.put([whole]).updated == 1  # reading the link again mends it
-    assert warehouse.get(whole.id).model_copy(update={"revision": 1, "updated_at": stored.updated_at}) == stored
+    assert [(one.body, one.url, one.meta, one.revision) for one in warehouse.documents()] == [
+        (whole.body, whole.url, whole.meta, 2)
+    ]
     warehouse.close()
 
 
@@ -124,7 +125,7 @@ def test_a_document_that_somebody_rewrote_is_not_what_was_stored(path, change):
             with warehouse._file.writing() as connection:
                 connection.execute("UPDATE documents SET payload=?", (forged,))
             if rewritten == fields:
-                assert warehouse.get(a_document("a").id).body == "text"
+                assert [document.body for document in warehouse.documents()] == ["text"]
             else:
                 with pytest.raises(StoreCorrupt, match="not what was stored under its link and its content hash"):
                     warehouse.get(a_document("a").id)

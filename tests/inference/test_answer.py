@@ -23,7 +23,13 @@ from llm_engineering.domain.chunks import EmbeddedChunk, IndexSpec, Where
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
 from llm_engineering.domain.ports import LanguageModel, Trace
 from llm_engineering.domain.prompts import ANSWER_TEMPLATE, NO_ANSWER, QUOTED_START, Prompt, answer_template_hash
-from llm_engineering.inference.answer import AnswerContext, answer, answer_stream, recent_history
+from llm_engineering.inference.answer import (
+    AnswerContext,
+    answer,
+    answer_stream,
+    recent_history,
+    with_recent_turns,
+)
 from llm_engineering.inference.config import AnswerConfig, AskConfig, RetrievalConfig
 from llm_engineering.inference.retrieval.retrieve import open_index
 from llm_engineering.infrastructure.embedders import HashingEmbedder
@@ -290,3 +296,17 @@ def test_the_answer_config_reaches_the_model(context):
     model = Scripted("Yes.")
     answer(QUESTION, context(model, answer=AnswerConfig(max_tokens=7, temperature=0.5)))
     assert model.settings == [(7, 0.5)]
+
+
+@pytest.mark.parametrize(("characters", "kept"), [(0, 0), (3, 0), (4, 2), (11, 2), (12, 3), (100, 3)])
+def test_of_a_conversation_only_the_latest_turns_that_fit_are_looked_at(characters, kept):
+    turns = tuple(Message(role=Role.USER, content=text) for text in ("a" * 8, "", "b" * 4))
+    assert with_recent_turns(Question(text="x", history=turns), characters).history == turns[3 - kept :]
+
+
+def test_a_turn_of_98_kB_is_left_out_before_it_is_read(context):
+    model = Scripted("It is bread [1].")
+    turns = (Message(role=Role.USER, content="system\n" * 14_000), Message(role=Role.ASSISTANT, content="Well."))
+    answer(Question(text=QUESTION.text, history=turns), context(model))
+    assert model.prompts
+    assert not [one for prompt in model.prompts for one in prompt.messages if "system\nsystem" in one.content]

@@ -1,13 +1,21 @@
 """Who may ask, and how much."""
 
 import json
+import os
 import stat
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from loguru import logger
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
+from llm_engineering.serving.api import keys
 from llm_engineering.serving.api.errors import ApiError
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import RateLimiter
@@ -212,3 +220,83 @@ def test_damaged_counts_do_not_keep_the_server_from_starting(ring, clock, tmp_pa
     file, (key, _) = tmp_path / "usage.json", ring.add("a", quota=1)
     file.write_text(damaged)
     RateLimiter(file, now=clock).acquire(key)
+
+
+# --- side by side --------------------------------------------------------------------------------------------------
+
+CHANGING = """
+import sys
+from pathlib import Path
+from llm_engineering.serving.api.keys import KeyRing
+ring = KeyRing(Path(sys.argv[1]))
+print("there", flush=True)
+sys.stdin.readline()
+if sys.argv[2] == "add":
+    ring.add(sys.argv[3])
+else:
+    ring.revoke(sys.argv[3])
+"""
+
+
+@contextmanager
+def side_by_side(file: Path, commands: Sequence[tuple[str, str]]) -> Generator[None]:
+    """One process each; all have read the keys before the first of them changes any."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHANGING, str(file), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for command in commands
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n", process.communicate()[1]
+    yield
+    said = [process.communicate("go\n")[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+
+
+@pytest.mark.slow
+def test_fifteen_processes_side_by_side_lose_no_revocation_and_no_key(file):
+    ring = KeyRing(file)
+    ids = [ring.add(f"team {number}")[0].id for number in range(15)]
+    commands = [("revoke", id) for id in ids[:8]] + [("add", f"new {number}") for number in range(7)]
+    with side_by_side(file, commands):
+        pass
+    assert {key.id for key in ring.all() if key.revoked} == set(ids[:8])
+    assert {key.team for key in ring.all()} == {f"team {n}" for n in range(15)} | {f"new {n}" for n in range(7)}
+
+
+def test_a_revoked_key_stays_so_whatever_copy_of_the_keys_is_written_back(ring, file, clock):
+    key, secret = ring.add("a")
+    running = KeyRing(file, now=clock)
+    assert running.find(secret) == key
+    before = file.read_bytes()
+    ring.revoke(key.id)
+    file.write_bytes(before)  # by a backup, or by a program that read it earlier
+    for one in (running, ring, KeyRing(file, now=clock)):
+        with pytest.raises(ApiError, match="revoked"):
+            one.find(secret)
+    with pytest.raises(ConfigError, match="no key to revoke"):
+        ring.revoke(key.id)
+
+
+def test_a_torn_line_of_a_revocation_harms_no_other(ring, file):
+    first, second = ring.add("a")[0], ring.add("b")[0]
+    ring.revoke(first.id)
+    revocations = file.with_name("api_keys.revoked.jsonl")
+    with revocations.open("ab") as torn:
+        torn.write(b'{"id": "')
+    ring.revoke(second.id)
+    assert [bool(key.revoked) for key in ring.all()] == [True, True]
+    assert len(revocations.read_bytes().splitlines()) == 3
+    assert stat.S_IMODE(revocations.stat().st_mode) == 0o600
+
+
+def test_who_waits_for_the_keys_for_long_is_told_which(ring, file, monkeypatch):
+    monkeypatch.setattr(keys, "LOCKED_FOR", 0.05)
+    ring.add("a")
+    with FileLock(file.with_name(".api_keys.json.lock")), pytest.raises(StoreUnavailable, match=r"api_keys\.json"):
+        ring.add("b")
+    assert [key.team for key in ring.all()] == ["a"]

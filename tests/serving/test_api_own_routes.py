@@ -166,7 +166,13 @@ def test_every_answer_tells_browsers_to_be_careful(client):
     for response in (client.get("/health"), client.post("/rag", json={}), client.get("/nowhere")):
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
-    assert "content-security-policy" not in client.get("/docs").headers
+    docs = client.get("/docs")
+    assert docs.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    for loading in ("<script", "<link", "<img", "src=", "@import", "url("):
+        assert loading not in docs.text
+    for told in ("/v1/chat/completions", "where.published_from", "at most 50", "context window", "504"):
+        assert told in docs.text
+    assert client.get("/redoc").status_code == 404
 
 
 def test_only_the_pages_that_were_named_may_call_it(client):
@@ -214,3 +220,29 @@ def test_the_service_is_loaded_when_the_server_starts_and_closed_when_it_ends(se
         assert httpx.get(f"{address}/health").status_code == 200
         assert not service.closed.is_set()
     assert service.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"messages": ['
+        + b",".join([b'{"role": "user", "content": [' + b",".join([b"{}"] * 900) + b"]}"] * 190)
+        + b"]}",
+        b"{" + b",".join(b'"%d": 1' % number for number in range(90_000)) + b"}",
+        b"[" + b",".join([b"[]"] * 300_000) + b"]",
+        b'{"question": "x", "history": [' + b",".join([b"1"] * 400_000) + b"]}",
+    ],
+    ids=["parts", "fields", "lists", "numbers"],
+)
+@pytest.mark.parametrize("path", ["/rag", "/v1/chat/completions"])
+def test_a_body_of_countless_values_is_refused_before_each_is_looked_at(client, service, path, body):
+    response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert "more than 20,000 values" in response.json()["error"]["message"]
+    assert not service.questions
+
+
+def test_a_long_conversation_in_parts_is_no_such_body(client):
+    parts = [{"type": "text", "text": "Hello, [you] {there}: 1, 2, 3"}] * 10
+    messages = [{"role": ("user", "assistant")[number % 2], "content": parts} for number in range(199)]
+    assert client.post("/v1/chat/completions", json={"model": "llm-twin", "messages": messages}).status_code == 200

@@ -32,7 +32,7 @@ from llm_engineering.serving.api.app import create_app
 from llm_engineering.serving.api.keys import KeyRing
 from llm_engineering.serving.api.limits import Limits
 from llm_engineering.serving.api.service import Component, Readiness
-from llm_engineering.serving.chat import mount_chat
+from llm_engineering.serving.chat import deferred_app, mount_chat
 from llm_engineering.serving.chat.deferred_app import DeferredApp
 
 pytest.importorskip("gradio", reason="the group ui is not installed")
@@ -354,6 +354,62 @@ def test_only_what_the_page_needs_of_gradio_is_open(address):
             assert client.get(path).status_code == 404, path
         for path in ("/gradio_api/upload", "/gradio_api/run/ask", "/gradio_api/call/ask", "/login"):
             assert client.post(path, json={}).status_code == 404, path
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:1", "http://evil.example", "null"])
+def test_the_pages_routes_answer_no_other_page(address, origin):
+    with httpx.Client(base_url=address) as client:
+        for path in ("/", "/config", "/gradio_api/info", "/gradio_api/startup-events"):
+            headers = client.get(path, headers={"Origin": origin}).headers
+            assert not [name for name in headers if name.startswith("access-control")], path
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert not [
+            name for name in client.options("/gradio_api/queue/join", headers=asked).headers if "access-control" in name
+        ]
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 422), ("none", 422)):
+            told = client.post("/gradio_api/cancel", json={}, headers={"Origin": origin, "Sec-Fetch-Site": site})
+            assert told.status_code == status
+
+
+def test_more_than_the_page_ever_sends_is_not_read(address):
+    body = {"data": [{}] * 100_000, "fn_index": 0, "session_hash": "x"}
+    with httpx.Client(base_url=address) as client:
+        assert client.post("/gradio_api/queue/join", json=body).status_code == 413
+        assert client.post("/gradio_api/queue/join", content=(b"[" for _ in range(10))).status_code == 413
+        deep = b'{"data": ' + b"[" * 90_000
+        told = client.post("/gradio_api/queue/join", content=deep, headers={"Content-Type": "application/json"})
+        assert told.status_code in (400, 422)
+        assert client.get("/health").status_code == 200
+
+
+def test_open_pages_leave_connections_to_others(address, monkeypatch):
+    monkeypatch.setattr(deferred_app, "MAX_STREAMS", 0)
+    assert httpx.get(f"{address}/gradio_api/heartbeat/x").status_code == 503
+    assert httpx.get(f"{address}/gradio_api/queue/data?session_hash=x").status_code == 503
+    assert httpx.get(address).status_code == 200
+
+
+def test_every_page_says_what_it_may_load(address):
+    page = httpx.get(address)
+    policy = page.headers["content-security-policy"]
+    nonce = policy.partition("'nonce-")[2].partition("'")[0]
+    assert len(nonce) > 20
+    assert page.text.count("<script") == page.text.count(f'<script nonce="{nonce}"') > 0
+    assert nonce not in httpx.get(address).text, "it is another one each time"
+    for told in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'self'", "form-action 'none'"):
+        assert told in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+@browser
+def test_a_script_that_got_into_the_page_is_not_run(reader):
+    reader.script(
+        "const one = document.createElement('script'); one.textContent = 'window.hacked = true';"
+        "document.body.append(one); document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"hacked = 1\">')"
+    )
+    reader.ask("How?")
+    reader.answered()
+    assert reader.script("return window.hacked === undefined")
 
 
 def test_the_routes_of_the_api_stay_as_they_were(address):

@@ -232,6 +232,12 @@ def test_a_wrong_day_is_told(since, until, words):
         where_of([], [], [], since, until)
 
 
+def test_no_more_can_be_chosen_than_the_api_takes():
+    assert where_of(["a"] * 50, None, None, None, None)
+    with pytest.raises(BadQuestion, match="at most 50"):
+        where_of(["a"] * 51, None, None, None, None)
+
+
 def test_a_kind_that_does_not_exist_is_told():
     with pytest.raises(BadQuestion, match="no kind"):
         where_of([], ["poem"], [], "", "")

@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 from dockerfile import groups, stages
 from packaging.markers import Marker
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tools.requirements import LINUX, render
@@ -64,6 +65,17 @@ def test_requirements_are_those_of_the_lock(name):
     assert (REQUIREMENTS / f"{name}.txt").read_text() == render(LOCK)[name], "run `poe constraints`"
 
 
+def test_a_package_without_a_wheel_is_refused_by_name(tmp_path):
+    """It would have to be built, which runs its own code."""
+    lock = tmp_path / "poetry.lock"
+    lock.write_text(
+        '[[package]]\nname = "odd"\nversion = "1"\ngroups = ["main"]\n'
+        'files = [{file = "odd-1.tar.gz", hash = "sha256:0"}, {file = "odd-1-py3-none-win32.whl", hash = "sha256:1"}]'
+    )
+    with pytest.raises(ValueError, match="odd==1 has no wheel for Linux"):
+        render(lock)
+
+
 def test_torch_for_processors_is_the_version_of_the_lock_from_its_own_index_alone():
     written = (REQUIREMENTS / "torch-cpu.txt").read_text()
     [locked] = [one["version"] for one in packages() if one["name"] == "torch"]
@@ -92,6 +104,12 @@ def test_an_image_lists_all_that_its_packages_need(target):
         name for file in files for name in re.findall(r"(?m)^([\w-]+)==", (REQUIREMENTS / f"{file}.txt").read_text())
     }
     assert len(listed) > 150
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [
+        *project["project"]["dependencies"],
+        *(line for name in files & {"ml", "ui"} for line in project["dependency-groups"][name]),
+    ]
+    assert {canonicalize_name(Requirement(line).name) for line in asked} <= listed
     for package in packages():
         if package["name"] in listed:
             wanted = {canonicalize_name(name) for name, some in package.get("dependencies", {}).items() if needed(some)}

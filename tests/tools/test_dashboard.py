@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from tools.dashboard import dashboard
+from tools.dashboard_server import is_own
 from tools.orchestrator import prepare
 
 
@@ -38,6 +40,9 @@ def test_the_dashboard_starts_past_its_survey_and_stops():
             assert b"<title>" in page.read()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/info", timeout=60) as info:
             assert json.load(info)["version"].startswith("0.98")
+        for wrong in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "http://localhost:1"}):
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(urllib.request.Request(address, headers=wrong), timeout=60)
     finally:
         stopped = typed("--stop")
     assert stopped.stdout.strip() == "stopped"
@@ -49,6 +54,30 @@ def test_the_dashboard_starts_past_its_survey_and_stops():
     assert user.email_opted_in is False
     # runs still go straight to the database: they do not depend on the dashboard
     assert Client().zen_store.type == "sql"
+
+
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ([("host", "127.0.0.1:8237")], True),
+        ([("host", "LOCALHOST:8237")], True),
+        ([("host", "[::1]:8237")], True),
+        ([("host", "localhost")], True),
+        ([("host", "127.0.0.1:8237"), ("origin", "http://127.0.0.1:8237")], True),
+        ([("host", "127.0.0.1:8237"), ("origin", "http://127.0.0.1:3000")], False),
+        ([("host", "127.0.0.1:8237"), ("origin", "null")], False),
+        ([("host", "127.0.0.1:8237"), ("origin", "http://127.0.0.1:8237"), ("origin", "http://a.example")], False),
+        ([("host", "a.example:8237")], False),
+        ([("host", "a.example:8237"), ("origin", "http://a.example:8237")], False),
+        ([("host", "localhost.a.example")], False),
+        ([("host", "localhost:8237"), ("host", "a.example")], False),
+        ([("host", "localhost:x@a.example")], False),
+        ([("host", "")], False),
+        ([], False),
+    ],
+)
+def test_the_dashboard_answers_to_this_machine_and_its_own_page_only(headers, own):
+    assert is_own([(name.encode(), value.encode()) for name, value in headers]) is own
 
 
 def test_stopping_what_does_not_run_says_so():

@@ -119,9 +119,19 @@ def test_loopback_is_told_from_the_world(host, loopback):
     assert is_loopback(host) is loopback
 
 
-@pytest.mark.parametrize(("generative", "asked_for", "count"), [(False, 3, 3), (True, 3, 1), (True, 0, 1)])
-def test_only_quoting_is_spread_over_processes(generative, asked_for, count):
-    settings = Settings(api_processes=asked_for)
+@pytest.mark.parametrize(
+    ("model", "generative", "asked_for", "count"),
+    [
+        ("extractive", False, 3, 3),
+        ("openai:x", True, 0, 2),
+        ("openai:x", True, 3, 3),
+        ("openai:x", True, 64, Limits().threads),
+        ("transformers:x", True, 3, 1),
+        ("registry:x", True, 0, 1),
+    ],
+)
+def test_a_model_that_is_in_memory_here_is_there_once(model, generative, asked_for, count):
+    settings = Settings(api_processes=asked_for, language_model=model)
     assert process_count(settings, generative=generative) == count
     assert limits_of(settings, count, generative=generative).threads == (Limits().threads if generative else count)
 

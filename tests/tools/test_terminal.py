@@ -1,6 +1,7 @@
 """What strangers wrote reaches the terminal of no command as anything but letters."""
 
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime
 from io import StringIO
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from loguru import logger
 from passages import fill, passage
 from rich.console import Console
@@ -176,6 +178,23 @@ def test_lines_of_the_log_and_tracebacks_in_it(home):
     assert said.count(MARKUP) >= 3
     assert "ValueError" in said
     assert is_only_letters(said)
+
+
+def test_what_nobody_caught_and_what_libraries_log():
+    script = """
+import logging, sys
+from llm_engineering.bootstrap import open_platform
+with open_platform():
+    logging.getLogger("a library").warning("%s", sys.argv[1])
+    raise ValueError(sys.argv[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, HOSTILE], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.count(MARKUP) == 2
+    assert "ValueError" in done.stderr
+    assert is_only_letters(done.stdout + done.stderr)
 
 
 def test_what_is_said_is_said_whole(capsys):

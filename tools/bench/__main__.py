@@ -28,7 +28,10 @@ BENCHMARKS = (
     "rerun",
     "memory",
     "serving",
+    "hostile",
     "imports",
+    "hostile_items",
+    "kills",
     "quality",
     "retrieval",
 )

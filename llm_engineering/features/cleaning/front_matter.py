@@ -40,13 +40,10 @@ def _scalars(text: str) -> dict[str, str] | None:
     """What the keys of the mapping say, as it is written; "" for a list, a mapping or null. None for no mapping."""
     import yaml
 
-    loader = _loader_type()(text)
     try:
-        root = loader.get_single_node()
+        root = _loader_type()(text).get_single_node()
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
-    finally:
-        loader.dispose()
     if not isinstance(root, yaml.MappingNode):
         return None
     null = "tag:yaml.org,2002:null"

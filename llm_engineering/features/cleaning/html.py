@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from lxml.etree import strip_elements  # ty: ignore[import-not-found]  # compiled, without stubs
 from lxml.html import HtmlElement
 
+from llm_engineering.domain.errors import CleaningError
 from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.inline_markers import insert_markers
 from llm_engineering.features.cleaning.page import facts, parse
 from llm_engineering.features.cleaning.render import render
 
+LONGEST_PAGE = 15_000_000  # characters; the longest real pages, standards on one page, have 13 million
 _DROPPED = "dropped"  # no tag of HTML
 # never an article's text, whatever the extractor would make of them; a smaller tree is also a faster one
 _NEVER_TEXT = (
@@ -23,8 +25,11 @@ def html_to_markdown(html: str, *, base: str = "", without: Iterable[str] = ()) 
     """The article's Markdown ("" when there is none) and what the page says about itself.
 
     `base` is the page's address, for relative links; without it the page's own <base> or canonical link is used.
-    What the XPath expressions `without` match is what a site puts around its articles; it goes first.
+    What the XPath expressions `without` match is what a site puts around its articles; it goes first. Raises
+    CleaningError for a page of over LONGEST_PAGE characters.
     """
+    if len(html) > LONGEST_PAGE:
+        raise CleaningError(f"the page has {len(html):,} characters, over the limit of {LONGEST_PAGE:,}")
     root = parse(html)
     if root is None:
         return Cleaned("")

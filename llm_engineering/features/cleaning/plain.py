@@ -1,9 +1,8 @@
 """What is text already: Markdown, plain text and code."""
 
 import re
-import unicodedata
 
-from llm_engineering.domain.text import storable
+from llm_engineering.domain.text import composed, storable
 from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.cleaning.front_matter import front_matter
 
@@ -18,7 +17,7 @@ def clean_code(body: str) -> str:
 def clean_text(body: str) -> str:
     """NFC, one kind of line end, no byte order mark."""
     text = clean_code(body).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", text).strip("\n")
+    return composed(text).strip("\n")
 
 
 def clean_markdown(body: str) -> Cleaned:

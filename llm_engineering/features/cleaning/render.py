@@ -3,10 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from unicodedata import normalize
 
 from lxml.etree import _Element  # ty: ignore[import-not-found]  # compiled, without stubs
 
+from llm_engineering.domain.text import composed
 from llm_engineering.features.cleaning.code import CodeBlock
 from llm_engineering.features.cleaning.inline_markers import (
     BLOCK_CLOSE,
@@ -204,7 +204,7 @@ def fenced(block: CodeBlock) -> str:
 
 def inline(text: str, markers: Markers) -> str:
     """Balanced markers become Markdown, with spaces outside; a marker whose partner was cut away is dropped."""
-    text = normalize("NFC", _INVISIBLE.sub("", text))
+    text = composed(_INVISIBLE.sub("", text))
     if not MARKER.search(text):
         return text
     stack: list[tuple[str, list[str]]] = [("", [])]

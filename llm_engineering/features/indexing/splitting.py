@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
+from zlib import crc32
 
 from llm_engineering.features.cleaning.cleaned import Syntax
 
@@ -13,6 +14,8 @@ SMALLEST_LIMIT = 16  # tokens; below, one character and the special tokens may n
 _CHARACTERS_PER_TOKEN = {"markdown": 3.0, "text": 3.4, "code": 2.4}  # WordPiece on the articles and on Python
 _LONGEST_PER_TOKEN = 8  # characters; some encoders read a blob of any length as one unknown token
 _LONG_LINE = 8_000  # characters; the splitter takes time quadratic in the length of a line
+_LONGEST_PART = 32_000  # characters; the splitter takes time quadratic in what it is given at once
+_PART_BREAKS = (re.compile(r"\n(?=#{1,6} )"), re.compile(r"\n[ \t]*\n(?!\n)"), re.compile(r"\n"))
 _HEADING = re.compile(r"\s*#{1,6}[ \t]")
 
 
@@ -93,8 +96,9 @@ def _cut(text: str, size: int, *, markdown: bool) -> Iterator[str]:
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
     splitter = (MarkdownSplitter if markdown else TextSplitter)(size, trim=False)
-    for part in _without_long_lines(text):
-        yield from splitter.chunks(part)
+    for lines in _without_long_lines(text):
+        for part in _bounded_parts(lines):
+            yield from splitter.chunks(part)
 
 
 def _without_long_lines(text: str) -> Iterator[str]:
@@ -107,6 +111,24 @@ def _without_long_lines(text: str) -> Iterator[str]:
         start = line.end()
     if start < len(text):
         yield text[start:]
+
+
+def _bounded_parts(text: str) -> Iterator[str]:
+    """Of at most `_LONGEST_PART` characters, cut before headings, or else at blank lines, or else at lines."""
+    start = 0
+    while len(text) - start > _LONGEST_PART:
+        end = _break_between(text, start + _LONGEST_PART // 2, start + _LONGEST_PART)
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _break_between(text: str, low: int, high: int) -> int:
+    """Of several places the one whose next words have the lowest checksum: an edit far above does not move it."""
+    for kind in _PART_BREAKS:
+        if places := [found.end() for found in kind.finditer(text, low, high)]:
+            return min(places, key=lambda place: crc32(text[place : place + 64].encode("utf-8", "surrogatepass")))
+    return high
 
 
 def _parts_of_line(line: str) -> Iterator[str]:

@@ -32,6 +32,9 @@ _GENERATED_MARK = re.compile(
     r"|\bdo not (edit|modify)\b.{0,80}\bgenerated\b",
     re.IGNORECASE | re.DOTALL,
 )
+ATTRIBUTES = 100_000  # characters of .gitattributes that are read
+PATTERNS = 200  # of it; each file's name is held against each
+LONGEST_PATTERN = 200  # characters
 HEAD = 1_000  # characters in which such a mark counts
 MINIFIED_LINE = 2_000  # characters: a script or style sheet whose lines are this long on average was minified
 LONG_LINED = ("javascript", "css", "typescript")
@@ -109,9 +112,13 @@ def _attributes(root: Path) -> list[tuple[str, str]]:
     file = root / ".gitattributes"
     if file.is_symlink() or not file.is_file():
         return []
-    found = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    found: list[tuple[str, str]] = []
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        text = lines.read(ATTRIBUTES)
+    for line in text.splitlines():
         pattern, *words = line.split() or [""]
+        if len(found) >= PATTERNS or len(pattern) > LONGEST_PATTERN:
+            continue
         for why in ("generated", "vendored"):
             if {f"linguist-{why}", f"linguist-{why}=true"} & set(words):
                 found.append((pattern.lstrip("/").replace("/**", "/*"), why))

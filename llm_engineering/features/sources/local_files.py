@@ -38,6 +38,7 @@ MEDIA_TYPES = {
     ".pdf": "application/pdf",
 }
 MAX_BYTES = 50_000_000  # of one file
+GUESS_BYTES = 100_000  # of a file, to guess its charset from
 SETTLED = 2.0  # seconds: a file changed this recently may change again within its time stamp
 
 
@@ -224,8 +225,8 @@ def decoded(data: bytes) -> str | None:
             pass  # wrongly declared, so the bytes decide
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data).best()
-    return None if best is None else str(best)
+    best = from_bytes(data[:GUESS_BYTES]).best()
+    return None if best is None else data.decode(best.encoding, "replace")
 
 
 SOURCE = Source(

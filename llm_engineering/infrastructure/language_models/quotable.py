@@ -1,6 +1,7 @@
 """The sentences of a passage that can be quoted: whole ones, of prose, that are no citation of someone else."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from llm_engineering.domain.prose import Sentence, content_words, sentences
 LEAD_DECAY = 0.8  # a heading or question lends its words to the two sentences below it: 0.8 and 0.64 of their weight
 LEAD_REACH = 2  # sentences below a heading or question
 MIN_WORDS, MAX_CHARACTERS, MAX_LIST_CHARACTERS = 4, 400, 700
+MAX_GAP = 100  # characters, all of them white space, between a sentence and the list that it announces
 MAX_CAPITALISED = 0.7  # share of words with a capital; more is a headline, a reference or a list of names
 
 _FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -49,11 +51,13 @@ def quotable_sentences(passage: Passage) -> Iterator[QuotableSentence]:
     """Whole sentences of prose: no code, table, heading, marked instruction, or sentence with citations of its own.
     What announces a list comes with it, or not at all."""
     text = passage.text
-    code = [match.span() for match in _FENCED.finditer(text)]
-    lists = {match.start(): match.end() for match in _LIST.finditer(text)}
+    code = [match.span() for match in _FENCED.finditer(text)][::-1]  # the next one last
+    lists = [match.span() for match in _LIST.finditer(text)]
     lead, below = frozenset(stems(" ".join((passage.chunk.title, *passage.chunk.headings)))), 0
     for sentence in sentences(text):
-        if any(start < sentence.end and sentence.start < end for start, end in code):
+        while code and code[-1][1] <= sentence.start:
+            code.pop()
+        if code and code[-1][0] < sentence.end:
             continue
         is_question = bool(_QUESTION_END.search(sentence.text))
         plain = _announced(text, sentence, lists) if _LEAD_IN.search(sentence.text) else _plain(sentence.text)
@@ -66,11 +70,11 @@ def quotable_sentences(passage: Passage) -> Iterator[QuotableSentence]:
             lead, below = frozenset(stems(sentence.text)), 0
 
 
-def _announced(text: str, sentence: Sentence, lists: dict[int, int]) -> str:
+def _announced(text: str, sentence: Sentence, lists: list[tuple[int, int]]) -> str:
     """The sentence and the items below it, as many as fit; "" where it announces what cannot be quoted."""
-    for start, end in lists.items():
-        if sentence.end <= start and not text[sentence.end : start].strip():
-            items = re.split(rf"\n(?=[ \t]*{_MARK})", text[start:end])
+    for start, end in lists[(at := bisect_left(lists, (sentence.end, 0))) : at + 1]:
+        if start <= sentence.end + MAX_GAP and not text[sentence.end : start].strip():
+            items = re.split(rf"\n(?=[ \t]*{_MARK})", text[start : min(end, start + 2 * MAX_LIST_CHARACTERS)])
             lengths = accumulate(map(len, items), initial=len(sentence.text))
             kept = [item for item, size in zip(items, list(lengths)[1:], strict=True) if size <= MAX_LIST_CHARACTERS]
             return _plain("\n".join((sentence.text, *kept))) if kept else ""

@@ -24,7 +24,7 @@ from llm_engineering.infrastructure.files import (
     FULL,
     PRIVATE_FILE,
     make_folder,
-    private,
+    open_private,
     reason_of,
     sync_folder,
     write_whole,
@@ -124,7 +124,7 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def _copy_sparse(source: Path, target: Path, block: int = 1 << 20) -> None:
-    with source.open("rb") as read, open(target, "xb", opener=private) as write:
+    with source.open("rb") as read, open(target, "xb", opener=open_private) as write:
         end = read.seek(0, os.SEEK_END)
         write.truncate(end)
         at = 0

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_engineering.domain.errors import LinkConflict, StoreCorrupt, StoreLocked, StoreUnavailable
-from llm_engineering.infrastructure.files import PRIVATE_FILE, make_folder, reason_of
+from llm_engineering.infrastructure.files import make_folder, open_private, reason_of
 from llm_engineering.infrastructure.warehouse.rows import author_erased, erasure_key, feed_id
 
 SCHEMA_VERSION = 1
@@ -69,7 +69,7 @@ class SqliteFile:
         with self._explained():
             if not self.read_only:
                 make_folder(path.parent)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
+                os.close(open_private(path, os.O_RDWR | os.O_CREAT))
             with self.reading() if self.read_only else self.writing() as connection:
                 self._check_version(connection)
                 if not self.read_only:

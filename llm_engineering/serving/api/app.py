@@ -31,13 +31,14 @@ def create_app(
 ) -> "FastAPI":
     """`hosts`: the names this server answers to, None for any. `origins`: whose pages may call it from a browser.
 
-    `service` is loaded in the background when the server starts, and closed when it ends. What else is served here asks
-    it through `app.state.calls`.
+    `service` is loaded in the background when the server starts, and closed when it ends, whatever it does then. What
+    else is served here asks it through `app.state.calls`.
     """
     from fastapi import FastAPI
 
     from llm_engineering.serving.api import routes
     from llm_engineering.serving.api.calls import Calls
+    from llm_engineering.serving.api.docs_page import add_docs_page
     from llm_engineering.serving.api.metrics import Metrics
     from llm_engineering.serving.api.middleware import ApiMiddleware
     from llm_engineering.serving.api.openapi import describe
@@ -61,15 +62,19 @@ def create_app(
             yield
         finally:
             saving.cancel()
-            ended = await asyncio.to_thread(workers.close, limits.drain_seconds)
+            await asyncio.to_thread(workers.close, limits.close_seconds)
             await asyncio.to_thread(rate_limiter.save)
-            if ended and calls.loaded.is_set():  # else a thread still uses it, and the process ends anyway
-                await asyncio.to_thread(service.close)
+            await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="LLM Twin", version="1", description=ABOUT, lifespan=lifespan, redirect_slashes=False)
+    # FastAPI's own pages of the document load their scripts from elsewhere
+    app = FastAPI(
+        title="LLM Twin", version="1", description=ABOUT, lifespan=lifespan, redirect_slashes=False, docs_url=None,
+        redoc_url=None,
+    )  # fmt: skip
     app.state.calls = calls
     routes.register(app, calls)
     describe(app, require_keys=require_keys)
+    add_docs_page(app)
     app.add_middleware(
         ApiMiddleware,
         keys=keys,

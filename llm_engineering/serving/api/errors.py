@@ -13,7 +13,7 @@ from llm_engineering.domain.errors import (
     ModelUnavailable,
     StoreUnavailable,
 )
-from llm_engineering.serving.api.service import NotReady
+from llm_engineering.serving.api.service import NotReady, WorkTimeout
 
 INVALID, AUTHENTICATION, RATE = "invalid_request_error", "authentication_error", "rate_limit_error"
 SERVER = "server_error"
@@ -77,6 +77,8 @@ def _error_mapping(error: LLMTwinError) -> _ErrorMapping:
             return _ErrorMapping(400, "bad_question", without_paths(str(error)), None)
         case NotReady():
             return _ErrorMapping(503, "not_ready", without_paths(str(error)), error.retry_after)
+        case WorkTimeout():
+            return _ErrorMapping(504, "timeout", without_paths(str(error)), None)
         case ModelUnavailable():
             message = f"the language model cannot answer: {without_paths(str(error))}"
             return _ErrorMapping(503, "model_unavailable", message, (error.retry_after or 5.0) if error.retry else None)

@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -12,11 +13,13 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from llm_engineering.domain.errors import ConfigError, StoreUnavailable
 from llm_engineering.domain.noun import Noun
-from llm_engineering.infrastructure.files import write_whole
+from llm_engineering.infrastructure.files import make_folder, reason_of, write_whole
+from llm_engineering.infrastructure.json_lines import append_lines, lock_file
 from llm_engineering.serving.api.errors import AUTHENTICATION, ApiError
 from llm_engineering.settings import Settings
 
 PREFIX = "twin-"
+LOCKED_FOR = 30.0  # seconds that another process may take to change the keys
 
 
 class ApiKey(Noun):
@@ -37,15 +40,26 @@ class ApiKey(Noun):
         return "expired" if self.expires is not None and self.expires <= now else "active"
 
 
+class _Revocation(Noun):
+    id: str
+    revoked: AwareDatetime
+
+
 _KEYS = TypeAdapter(tuple[ApiKey, ...])
+_Stamp = tuple[int, int, int] | None  # of a file; another one means other content
 
 
 class KeyRing:
-    """The keys in one file, which a running server reads again whenever it changes."""
+    """The keys in one file, which a running server reads again whenever it changes. One process changes it at a time.
+
+    What was revoked stands in a file of its own beside it too, to which lines are only ever added: no copy of the keys
+    that is written back, by whatever wrote or restored it, makes a revoked key good again.
+    """
 
     def __init__(self, path: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._path, self._now, self._lock = path, now, Lock()
-        self._read_from: tuple[int, int, int] | None = None
+        self._revocations = path.with_name(f"{path.stem}.revoked.jsonl")
+        self._read_from: tuple[_Stamp, _Stamp] | None = None
         self._keys: tuple[ApiKey, ...] = ()
 
     def add(
@@ -64,30 +78,30 @@ class KeyRing:
         except ValidationError as error:
             wrong = error.errors()[0]
             raise ConfigError(f"{wrong['loc'][0]}: {wrong['msg']}") from None
-        self._write((*self.all(), key))
+        with self._changing() as keys:
+            self._write((*keys, key))
         return key, secret
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Raises ConfigError when no active key has this id."""
-        keys = self.all()
-        key = next((key for key in keys if key.id == key_id), None)
-        if key is None or key.revoked:
-            known = ", ".join(one.id for one in keys if not one.revoked) or "none"
-            raise ConfigError(f"no key to revoke has the id {key_id!r}; there are: {known}")
-        revoked = key.model_copy(update={"revoked": self._now()})
-        self._write(tuple(revoked if one is key else one for one in keys))
+        """Raises ConfigError when no active key has this id, and StoreUnavailable."""
+        with self._changing() as keys:
+            key = next((key for key in keys if key.id == key_id), None)
+            if key is None or key.revoked:
+                known = ", ".join(one.id for one in keys if not one.revoked) or "none"
+                raise ConfigError(f"no key to revoke has the id {key_id!r}; there are: {known}")
+            revocation = _Revocation(id=key.id, revoked=self._now())
+            self._write_revocation(revocation)
+            revoked = key.model_copy(update={"revoked": revocation.revoked})
+            self._write(tuple(revoked if one is key else one for one in keys))
         return revoked
 
     def all(self) -> tuple[ApiKey, ...]:
         """Raises StoreUnavailable when the file cannot be read."""
         with self._lock:
             try:
-                status = self._path.stat()
-                stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+                stamp = (_stamp(self._path), _stamp(self._revocations))
                 if stamp != self._read_from:
-                    self._keys, self._read_from = _KEYS.validate_json(self._path.read_bytes()), stamp
-            except FileNotFoundError:
-                self._keys, self._read_from = (), None
+                    self._keys, self._read_from = self._read(), stamp
             except ValidationError as error:
                 raise StoreUnavailable(
                     f"{self._path} is damaged ({error.errors()[0]['msg']}); mend it, or remove it and make new keys"
@@ -95,6 +109,18 @@ class KeyRing:
             except OSError as error:
                 raise StoreUnavailable(f"{self._path} cannot be read: {error.strerror}") from error
             return self._keys
+
+    def _read(self) -> tuple[ApiKey, ...]:
+        if not self._path.exists():
+            return ()
+        keys, revoked = _KEYS.validate_json(self._path.read_bytes()), {}
+        if self._revocations.exists():
+            lines = self._revocations.read_bytes().splitlines()
+            revoked = {one.id: one.revoked for one in map(_revocation, lines) if one}
+        return tuple(
+            key.model_copy(update={"revoked": revoked[key.id]}) if key.id in revoked and not key.revoked else key
+            for key in keys
+        )
 
     def any_active(self) -> bool:
         return any(key.state(self._now()) == "active" for key in self.all())
@@ -113,11 +139,43 @@ class KeyRing:
             raise unauthorized(f"this API key is {state}; ask for a new one: `poe serve-keys add TEAM`")
         return found
 
-    def _write(self, keys: tuple[ApiKey, ...]) -> None:
+    @contextmanager
+    def _changing(self) -> Generator[tuple[ApiKey, ...]]:
+        """The keys as they are now; no other process changes them meanwhile. Raises StoreUnavailable."""
+        from filelock import Timeout
+
         try:
-            write_whole(self._path, _KEYS.dump_json(keys, indent=1))
+            make_folder(self._path.parent)
+            with lock_file(self._path.with_name(f".{self._path.name}.lock")).acquire(timeout=LOCKED_FOR):
+                yield self.all()
+        except Timeout:
+            raise StoreUnavailable(f"another process has been changing {self._path} for long; try again") from None
         except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+            raise StoreUnavailable(f"{self._path} cannot be written: {reason_of(error)}") from error
+
+    def _write(self, keys: tuple[ApiKey, ...]) -> None:
+        write_whole(self._path, _KEYS.dump_json(keys, indent=1), mode=0o600)
+
+    def _write_revocation(self, revocation: _Revocation) -> None:
+        line = revocation.model_dump_json().encode() + b"\n"
+        lock = lock_file(self._revocations.with_name(f".{self._revocations.name}.lock"))
+        append_lines(self._revocations, line, lock=lock, durable=True)
+
+
+def _revocation(line: bytes) -> _Revocation | None:
+    """None for the torn line of a process that died."""
+    try:
+        return _Revocation.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def key_ring(settings: Settings) -> KeyRing:

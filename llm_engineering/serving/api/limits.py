@@ -22,11 +22,13 @@ class Limits(Noun):
     waiting: int = Field(default=64, ge=0)  # further ones that may wait; beyond, 503
     waiting_per_key: int = Field(default=32, ge=1)  # of one key, worked on or waiting; beyond, 429
     answer_seconds: float = Field(default=120.0, gt=0)  # for a whole answer, waiting included; beyond, 504
-    client_seconds: float = Field(default=30.0, gt=0)  # a client may neither send nor take anything
+    client_seconds: float = Field(default=30.0, gt=0)  # to send a whole body; to take the next piece of an answer
     ready_seconds: float = Field(default=5.0, gt=0)  # to look at the components; beyond, not ready
     body_bytes: int = Field(default=1_000_000, ge=1)  # of a request; beyond, 413
     context_characters: int = Field(default=100_000, ge=1)  # of all messages together; beyond, 400
-    drain_seconds: float = Field(default=30.0, ge=0)  # for what was started, when the server is told to stop
+    drain_seconds: float = Field(default=30.0, ge=0)  # until a server that is told to stop has ended, in any case
+    finish_seconds: float = Field(default=22.0, ge=0)  # of these, for what was started
+    close_seconds: float = Field(default=3.0, ge=0)  # and then for threads to notice that they were stopped
 
 
 class RateLimiter:

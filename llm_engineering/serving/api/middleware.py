@@ -26,6 +26,7 @@ _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 _LOAD_NOTHING = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
@@ -56,7 +57,10 @@ class ApiMiddleware:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
-            return  # there is nothing behind a web socket
+            elif scope["type"] == "websocket":  # there is nothing behind one
+                await receive()
+                await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+            return
         await _GuardedRequest(self, scope, receive, send).handle()
 
 
@@ -68,6 +72,7 @@ class _GuardedRequest:
         self._headers = dict(scope["headers"])
         self._started_at = time.perf_counter()
         self._status, self._response_started, self._body_complete, self._received = 0, False, False, 0
+        self._body_until: float | None = None  # loop time
         self._key: ApiKey | None = None
         self._body_error: ApiError | None = None  # of the body, which FastAPI would report as "cannot be parsed"
         given = self._headers.get(b"x-request-id", b"")
@@ -84,6 +89,10 @@ class _GuardedRequest:
         except LLMTwinError as error:
             note = str(error)
             await self._respond(api_error_of(error))
+        except asyncio.CancelledError:  # the server is told to stop, and its time to finish is over
+            note = "cut off"
+            message = "the server was stopped before this was answered; try again soon"
+            await self._respond(ApiError(503, message, type=SERVER, code="stopping", retry_after=5))
         except (ClientDisconnected, ClientTooSlow) as error:
             self._status, note = 499, type(error).__name__  # as nginx writes it; returning cuts the connection
         except Exception:
@@ -96,6 +105,7 @@ class _GuardedRequest:
             self._log(note)
 
     async def _check(self) -> None:
+        self._check_form()
         if self._middleware._hosts is not None and (name := self._host()) not in self._middleware._hosts:
             known = ", ".join(sorted(self._middleware._hosts))
             raise ApiError(
@@ -110,6 +120,14 @@ class _GuardedRequest:
         length = self._headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._middleware._limits.body_bytes:
             raise self._too_large()
+
+    def _check_form(self) -> None:
+        """What a proxy before this server could read in another way than it does."""
+        hosts = sum(name == b"host" for name, _ in self._scope["headers"])
+        if hosts > 1 or (not hosts and self._scope.get("http_version") == "1.1"):
+            raise ApiError(400, f"one Host header is needed, and {hosts} came", code="bad_request")
+        if self._headers.get(b"upgrade", b"").lower() == b"websocket":
+            raise ApiError(400, "there is no web socket here; answers stream as server-sent events", code="bad_request")
 
     def _host(self) -> str:
         host = self._headers.get(b"host", b"").decode("latin-1").lower()
@@ -134,12 +152,13 @@ class _GuardedRequest:
     async def receive(self) -> Message:
         if self._body_complete:
             return await self._receive()  # only whether the client is still there
+        seconds = self._middleware._limits.client_seconds
+        self._body_until = self._body_until or asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout(self._middleware._limits.client_seconds):
+            async with asyncio.timeout_at(self._body_until):
                 message = await self._receive()
         except TimeoutError:
-            seconds = self._middleware._limits.client_seconds
-            self._body_error = ApiError(408, f"nothing more of the body came for {seconds:g} seconds", code="too_slow")
+            self._body_error = ApiError(408, f"the body did not come within {seconds:g} seconds", code="too_slow")
             raise self._body_error from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
@@ -160,9 +179,9 @@ class _GuardedRequest:
             raise ClientTooSlow from None
 
     def _further_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        media = next((value for name, value in headers if name.lower() == b"content-type"), b"")
         further = [(b"x-request-id", self.id.encode()), *_SECURITY_HEADERS]
-        return further if media.startswith((b"text/html", b"text/css", b"image/")) else [*further, _LOAD_NOTHING]
+        has_policy = any(name.lower() == _LOAD_NOTHING[0] for name, _ in headers)  # a page says what it loads
+        return further if has_policy else [*further, _LOAD_NOTHING]
 
     async def _respond(self, error: ApiError) -> None:
         if self._response_started:

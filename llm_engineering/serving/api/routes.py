@@ -13,12 +13,14 @@ from llm_engineering.serving.api.calls import AnswerOptions, Calls, key_id
 from llm_engineering.serving.api.errors import INVALID, SERVER, ApiError, api_error_of, validation_error
 from llm_engineering.serving.api.metrics import MEDIA_TYPE
 from llm_engineering.serving.api.openapi import PROBE, responses
+from llm_engineering.serving.api.request_body import bounded_route
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
 
 
 def register(app: "FastAPI", calls: Calls) -> None:
+    app.router.route_class = bounded_route()
     _own_routes(app, calls)
     _openai_routes(app, calls)
     _probes(app, calls)
@@ -144,7 +146,8 @@ def _errors(app: "FastAPI") -> None:
         messages = {404: f"there is nothing at this address; see {request.scope.get('root_path', '')}/docs"}
         message = messages.get(error.status_code, str(error.detail))
         kind = INVALID if error.status_code < 500 else SERVER
-        raise ApiError(error.status_code, message, type=kind, headers=error.headers)
+        code = "bad_json" if error.status_code == 400 else None  # of a body that could not be read
+        raise ApiError(error.status_code, message, type=kind, code=code, headers=error.headers)
 
 
 def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> "Response":

@@ -16,6 +16,17 @@ class NotReady(LLMTwinError):
         self.retry_after = retry_after
 
 
+class WorkTimeout(LLMTwinError):
+    """The server has worked on one request for longer than it may; it was given up."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"this request took more than {seconds:g} seconds of work, and was given up: ask for less")
+        self.seconds = seconds
+
+    def __reduce__(self):
+        return type(self), (self.seconds,)
+
+
 class Component(Noun):
     """One thing an answer needs. `reason` says what is wrong with it, without paths; empty when it is ready."""
 
@@ -67,8 +78,8 @@ class Service(Protocol):
         stop: Callable[[], bool] = lambda: False,
     ) -> Generator[AnswerEvent]:
         """What was understood, the passages, the answer in pieces, then the whole of it. Closing it, or `stop`
-        saying so, stops the model. Raises BadQuestion, NotReady, ModelUnavailable, StoreUnavailable,
-        EmbeddingMismatch, at any point."""
+        saying so, stops the model. Raises BadQuestion, NotReady, WorkTimeout, ModelUnavailable,
+        StoreUnavailable, EmbeddingMismatch, at any point."""
 
     def search(self, question: Question) -> SearchResult:
         """As `answer`, up to the passages."""

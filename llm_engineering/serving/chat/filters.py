@@ -7,12 +7,16 @@ from llm_engineering.domain.chunks import Chunk, Facets, Where
 from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion
 
+MAX_CHOSEN = 50  # authors, kinds, sources; as many as the API takes
+
 
 def where_of(
     authors: Sequence[str] | None, kinds: Sequence[str] | None, sources: Sequence[str] | None,
     since: str | None, until: str | None,
 ) -> Where | None:  # fmt: skip
     """Gradio gives None for what was left empty. Both days belong to it. Raises BadQuestion for a day that is none."""
+    if max(map(len, (authors or (), kinds or (), sources or ()))) > MAX_CHOSEN:
+        raise BadQuestion(f"choose at most {MAX_CHOSEN} of each")
     first, last = _day(since, "from"), _day(until, "to", after=1)
     if first and last and last <= first:
         raise BadQuestion(f"the dates are the wrong way round: from {since} to {until}")

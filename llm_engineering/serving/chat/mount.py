@@ -11,6 +11,7 @@ from llm_engineering.serving.chat.page import Page
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.requests import Request
 
 HERE = Path(__file__).parent
 # Of the whole window, scroll bars included: Gradio sets it once, to what it was at first.
@@ -44,19 +45,27 @@ def mount_chat(
     *,
     facets: Callable[[], Facets],
     titles: Callable[[int], Sequence[str]] = lambda limit: (),
+    folder: Path | None = None,
 ) -> "FastAPI":
     """Adds the page to `app` (of `create_app`), the same, whose routes stay as they are.
 
     `facets` says what the index holds (for the filters), `titles(limit)` gives titles from it (for the examples).
+    `folder`: where Gradio may make the folders it wants, in which nothing is kept; None: among the temporary files.
     Whoever may reach `app` may use the page, so the API's middleware guards it too: with keys required, the browser
     asks for one. Its questions go through the API's calls: the same bounds, times and metrics hold for them.
 
     The page is built when it is first asked for, and not before the models are loaded; until then `/` says so.
     """
+    from starlette.responses import Response
     from starlette.routing import Route
 
+    async def script(_: "Request") -> Response:
+        return Response((HERE / "page.js").read_bytes(), media_type="text/javascript")
+
+    app.router.routes.append(Route("/page.js", script, include_in_schema=False))
     calls = app.state.calls
-    chat = DeferredApp(lambda: gradio_app(Page(calls=calls, facets=facets, titles=titles)), after=calls.loaded.wait)
+    page = Page(calls=calls, facets=facets, titles=titles)
+    chat = DeferredApp(lambda: gradio_app(page, folder), after=calls.loaded.wait)
     for path, methods in ROUTES:
         app.router.routes.append(Route(path, chat, methods=list(methods), include_in_schema=False))
     before = app.router.lifespan_context
@@ -70,12 +79,14 @@ def mount_chat(
     return app
 
 
-def gradio_app(page: Page) -> "FastAPI":
+def gradio_app(page: Page, folder: Path | None = None) -> "FastAPI":
     """The page as an application of its own. Raises ImportError where Gradio is not installed."""
     import os
 
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # it would report to its makers
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if folder is not None:
+        os.environ.setdefault("GRADIO_TEMP_DIR", str(folder))
     import gradio as gr
     from fastapi import FastAPI
 
@@ -92,7 +103,7 @@ def gradio_app(page: Page) -> "FastAPI":
         path="/",
         theme=theme,
         css_paths=[HERE / "page.css"],
-        head=f"<style>{BACKGROUND}</style><script>{(HERE / 'page.js').read_text()}</script>",
+        head=f'<style>{BACKGROUND}</style><script src="page.js"></script>',
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -127,3 +127,38 @@ def test_never_more_links_than_the_limit(web, monkeypatch):
     monkeypatch.setattr(feeds, "MAX_LINKS", 3)
     web.put("https://b.example/s.xml", sitemap(*(f"https://b.example/{n}" for n in range(9))), "application/xml")
     assert len(list(links_at("https://b.example/s.xml", web, InProcess()))) == 3
+
+
+def test_one_failing_child_of_an_index_does_not_end_the_others_and_is_named(web):
+    children = [f"https://b.example/{name}.xml" for name in ("gone", "1", "broken", "[", "2", "bomb")]
+    web.put("https://b.example/s.xml", index(*children, "http://[", "https://b.example:x/3.xml"), "application/xml")
+    web.put("https://b.example/1.xml", sitemap("https://b.example/a", "http://["), "text/xml")
+    web.put("https://b.example/broken.xml", "<urlset><url>", "text/xml")
+    web.put("https://b.example/2.xml", sitemap("https://b.example/b"), "text/xml")
+    web.put("https://b.example/bomb.xml", '<!DOCTYPE a [<!ENTITY b "c">]><urlset><loc>&b;</loc></urlset>', "text/xml")
+    found = []
+    with pytest.raises(
+        SourceError, match=r"5 of its sitemaps cannot be read, such as https://b\.example/gone\.xml"
+    ) as caught:
+        found.extend(links_at("https://b.example/s.xml", web, InProcess()))
+    assert caught.value.link == "https://b.example/s.xml"
+    assert found == ["https://b.example/a", "http://[", "https://b.example/b"]
+
+
+def test_a_page_whose_base_or_feed_is_no_address_still_gives_its_articles(web):
+    feed = '<link rel="alternate" type="application/rss+xml" href="http://[">'
+    web.put("https://b.example/", f'<base href="http://[">{feed}<a href="/blog/one">a</a><a href="http://[">b</a>')
+    assert list(links_at("https://b.example/", web, InProcess())) == ["https://b.example/blog/one"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["<?xml version='1.0'?>", "\ufeff", "<!-- <rss> -->\n", "<!DOCTYPE rss>", '<!DOCTYPE a PUBLIC "b" "c">\n',
+     "<?xml version='1.0'?><?a b?><!-- c --><!DOCTYPE rss [ <!ELEMENT a ANY> ]>  "],
+)  # fmt: skip
+def test_a_feed_is_known_by_its_root_whatever_stands_before(web, before):
+    web.put("https://b.example/feed", before + RSS.partition("?>")[2].strip(), "text/plain")
+    assert list(links_at("https://b.example/feed", web, InProcess())) == [
+        "https://b.example/p/one",
+        "https://b.example/p/two",
+    ]

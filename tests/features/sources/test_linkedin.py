@@ -16,7 +16,7 @@ from llm_engineering.domain.ports import Fetched
 from llm_engineering.features.config import AuthorConfig, LinkSpec
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.reading.linkedin_export import unquoted
-from llm_engineering.features.sources import Skipped, Target
+from llm_engineering.features.sources import Page, Skipped, Target
 from llm_engineering.features.sources.linkedin import SOURCE, link_of
 
 SHARES = (
@@ -276,3 +276,32 @@ def test_a_malformed_export_is_refused_with_its_row(export, rows, words):
     assert caught.value.reason == Reason.BAD_ARCHIVE
     assert "Shares.csv" in caught.value.detail
     assert words in caught.value.detail
+
+
+def test_one_bad_row_or_article_of_an_export_does_not_end_the_others(export):
+    rows = "".join(
+        f"{date},{link},{words}\r\n"
+        for date, link, words in (
+            ("2024-01-01", "https://linkedin.com/posts/a", "one"),
+            ("99999999999", "https://linkedin.com/posts/b", "no date"),
+            ("2024-01-03", "http://[", "no link"),
+            ("2024-01-04", "https://linkedin.com/posts/c", "too,many"),
+            ("2024-01-05", "https://linkedin.com/posts/d", "two"),
+        )
+    )
+    table = "Title,URL,Content\r\nOn naming,https://www.linkedin.com/pulse/x,Names\r\n,nowhere,Words\r\n"
+    path = export(
+        {
+            "Shares.csv": f"Date,ShareLink,ShareCommentary\r\n{rows}",
+            "Articles.csv": table,
+            "Articles/a b.html": "<h1>Words</h1>",
+            "Articles/bad.html": b"\xff\xfa",
+        }
+    )
+    found = []
+    with pytest.raises(SourceError) as caught:
+        found.extend(SOURCE.crawl(Target(link_of(str(path), {}), str(path)), NOTHING))
+    pages = [page for page in found if isinstance(page, Page)]
+    assert [page.body for page in pages] == ["one", "two", "Names", "<h1>Words</h1>"]
+    assert pages[-1].link == "https://www.linkedin.com/pulse/a%20b"
+    assert "Shares.csv, line 3: '99999999999' is no date (and 4 more that cannot be read)" in caught.value.detail

@@ -114,6 +114,42 @@ def test_a_link_never_leads_out_of_the_folder(notes, tmp_path):
     assert read(notes / "k*.txt") == ({}, {"symlink": 1})
 
 
+@pytest.mark.parametrize("pattern", ["*/*", "*/*.txt", "**/*.txt", "**/*", "*/*/key.txt", "a*/k*.txt", "deep/k*.txt"])
+def test_a_pattern_follows_no_link(notes, tmp_path, pattern):
+    secret = tmp_path / "secret" / "deep"
+    secret.mkdir(parents=True)
+    for folder in (secret, secret.parent):
+        (folder / "key.txt").write_text("root's own")
+    (notes / "all").symlink_to(secret.parent)
+    (notes / "around").symlink_to(notes)
+    (notes / "deep" / "key.txt").symlink_to(secret / "key.txt")
+    pages, skipped = read(notes / pattern)
+    assert not any("root's own" in page.body for page in pages.values())
+    assert skipped["symlink"] >= 1
+
+
+def test_a_pattern_passes_over_what_is_hidden(notes):
+    (notes / ".secret").mkdir()
+    for name in (".hidden.md", ".secret/x.md"):
+        (notes / name).write_text("hidden")
+    pages, skipped = read(notes / "*.md")
+    assert ".hidden.md" not in pages
+    assert skipped["hidden"] == 1
+    assert read(notes / "*" / "x.md") == ({}, {"hidden": 1})
+
+
+def test_a_file_that_becomes_a_link_after_it_was_found_is_not_read(notes, tmp_path):
+    (tmp_path / "secret.txt").write_text("root's own")
+    link = link_of(str(notes), {})
+    items = SOURCE.crawl(Target(link, str(notes)), NOTHING)
+    next(items)
+    for path in notes.rglob("*"):
+        if path.is_file():
+            path.unlink()
+            path.symlink_to(tmp_path / "secret.txt")
+    assert list(items) == [Skipped("symlink", 5)]
+
+
 def test_a_folder_that_is_itself_a_link_is_read(notes, tmp_path):
     (tmp_path / "here").symlink_to(notes)
     assert len(read(tmp_path / "here")[0]) == 6
