@@ -516,3 +516,12 @@ def test_a_server_that_never_answers_is_a_timeout(site):
     error = failure(reaching(site, timeout=0.3).head, site.url("/x"))
     done.set()
     assert (error.reason, error.retry) == (Reason.TIMEOUT, True)
+
+
+def test_a_machine_without_room_for_a_copy_is_that_links_failure(origin, monkeypatch, tmp_path):
+    commit(origin, a__txt="x")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    for work in (repositories().head, repositories().checkout):
+        error = failure(work, str(origin))
+        assert (error.reason, error.retry) == (Reason.INTERNAL_ERROR, True)
+        assert "on this machine: " in error.detail

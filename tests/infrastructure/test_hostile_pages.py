@@ -148,6 +148,29 @@ def test_a_page_that_sends_its_reader_inward_or_away_is_what_it_says(site, brows
     assert failure(browser, site.url("/gone")).reason == Reason.CONNECT
     site.page("/honest", "<p>an honest page")
     assert browser.get(site.url("/away")).url == site.url("/honest")
+    site.page("/blank", "<p>words<script>location = 'about:blank'</script>")
+    site.page("/locked", "", status=401, headers={"WWW-Authenticate": "Basic realm=x"})
+    assert failure(browser, site.url("/blank")).reason == Reason.EMPTY
+    assert failure(browser, site.url("/locked")).reason == Reason.LOGIN
+
+
+@pytest.mark.parametrize(
+    "restless",
+    [
+        "<meta http-equiv=refresh content=0><p>words",
+        "<p>words<script>setInterval(() => location.reload(), 60)</script>",
+        "<p>words<script>setInterval(() => location.hash = Math.random(), 1)</script>",
+        "<p>words<script>window.close(); print(); confirm('x'); prompt('y')</script>",
+        "<p>words<script>onbeforeunload = onpagehide = onunload = () => { for (;;); }</script>",
+        "<p>words<script>new Worker(URL.createObjectURL(new Blob(['for (;;);'])))</script>",
+    ],
+    ids=["refreshes", "reloads", "jumps", "closes", "stays", "works"],
+)
+def test_a_restless_page_is_read_and_left(site, browser, restless, monkeypatch):
+    monkeypatch.setattr(browser, "_page", 300)  # however slow the machine is
+    site.page("/", restless)
+    assert "words" in browser.get(site.url("/")).text
+    assert reads(browser, site)
 
 
 # --- pages that lie to whoever asks ------------------------------------------------------------------------------
@@ -230,6 +253,18 @@ def test_a_login_outlives_the_browser_that_a_page_has_cost(site, browser):
     browser.login(site.url("/login"), {"#a": "ann"}, "button")
     browser._running.kill()
     assert "session=1" in browser.get(site.url("/diary")).text
+
+
+def test_what_a_page_sends_passes_through_in_pieces_and_whole(site, browser):
+    """However much it is, it is never held in this process."""
+    site.page("/", """<p id=x>sending<script>
+        fetch('/sent', {method: 'POST', body: new Uint8Array(30_000_000).fill(7)}).then(r => r.text())
+            .then(text => x.textContent = text)</script>""")  # fmt: skip
+    site.route("/sent", lambda request: Answer(200, f"got {len(request.body)} of {set(request.body)}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(browser, "_quiet", 3.0)
+        patch.setattr(browser, "_grow", 20.0)
+        assert "got 30000000 of {7}" in browser.get(site.url("/")).text
 
 
 # --- ways around the guard ---------------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ NET_ERRORS = (  # the beginnings of Chromium's net::ERR_* names
     ("TIMED_OUT", Reason.TIMEOUT, True),
     ("CONNECTION_TIMED_OUT", Reason.TIMEOUT, True),
     ("INVALID_URL", Reason.BAD_LINK, False),
+    ("UNSAFE_PORT", Reason.BAD_LINK, False),
+    ("UNKNOWN_URL_SCHEME", Reason.BAD_LINK, False),
+    ("INVALID_AUTH_CREDENTIALS", Reason.LOGIN, False),
+    ("RESPONSE_HEADERS_TOO_BIG", Reason.TOO_LARGE, False),
     ("ABORTED", Reason.WRONG_TYPE, False),
     ("", Reason.CONNECT, True),
 )
@@ -132,6 +136,8 @@ class SeleniumBrowser:
     def _read(self, page: IsolatedPage, url: str) -> Fetched:
         status = self._settled_status(page, url)
         html, landed = self._retried_when_left(lambda: (page.html(MAX_CHARACTERS), page.frame().url))
+        if not landed.startswith(("http://", "https://")):
+            raise FetchError(Reason.EMPTY, f"the page leaves for {printable_line(landed, 80)}", retry=False)
         return Fetched(landed, status, "text/html", html, html.encode("utf-8", "replace"))
 
     def _settled_status(self, page: IsolatedPage, url: str) -> int:

@@ -40,6 +40,10 @@ def as_source_error(link: str) -> Generator[None]:
         raise SourceError(link, error.reason, printable_line(error.detail), retry=error.retry) from error
     except LLMTwinError:
         raise
+    except OSError as error:  # no space, no more files, a folder that cannot be written
+        raise SourceError(
+            link, Reason.INTERNAL_ERROR, printable_line(f"on this machine: {error}"), retry=True
+        ) from error
     except Exception as error:
         detail = printable_line(f"{type(error).__name__}: {error}", 120)
         where = f"{detail} (a bug, at {raised_at(error)})"

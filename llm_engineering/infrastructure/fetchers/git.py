@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -66,8 +66,9 @@ class GitRepositories:
     @contextmanager
     def checkout(self, url: str, *, branch: str | None = None) -> Generator[Checkout]:
         """A shallow copy in a temporary folder, removed on exit. Raises SourceError."""
-        with TemporaryFolder("git") as home:
+        with ExitStack() as stack:
             with as_source_error(url):
+                home = stack.enter_context(TemporaryFolder("git"))
                 copy = self._clone(self._git(url, home), home / "repository", branch)
             yield copy
 

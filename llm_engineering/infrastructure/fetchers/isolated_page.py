@@ -48,7 +48,13 @@ const button = find(selector);
 if (button) HTMLElement.prototype.click.call(button);
 return !!button}"""
 HOLDS_ALL = "(...selectors) => {%s return selectors.every(selector => find(selector))}"
-PAGE_GONE = ("cannot find context", "context was destroyed", "no frame for given id", "no frame with given id")
+PAGE_GONE = (  # in what the driver says, in lower case
+    "cannot find context",
+    "no such execution context",
+    "context was destroyed",
+    "no frame for given id",
+    "no frame with given id",
+)
 
 
 class Frame(NamedTuple):

@@ -1,7 +1,6 @@
 """A forward proxy on loopback that lets a browser reach only what the guard allows, whatever its pages ask for."""
 
 import http.client
-import io
 import socket
 import socketserver
 import threading
@@ -14,6 +13,7 @@ from llm_engineering.infrastructure.fetchers.errors import FetchError
 from llm_engineering.infrastructure.fetchers.ssrf_guard import SsrfGuard, checked_url, host_and_port
 
 IDLE = 30.0  # seconds without a byte, after which a connection is given up
+PIECE = 1 << 16  # bytes passed on at a time
 HOP_BY_HOP = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*: they end here
 
 
@@ -73,18 +73,19 @@ class _Connection(socketserver.StreamRequestHandler):
             else:
                 parts = checked_url(target, ("http",))
                 with self._connect(*host_and_port(parts)) as upstream:
-                    upstream.sendall(self._request(method, parts, version, headers))
+                    upstream.sendall(_head(method, parts, version, headers))
+                    self._send_body(upstream, int(headers.get("Content-Length") or 0))
                     _copy(upstream, self.connection)
         except FetchError as error:
             self._refuse("403 Forbidden", error.detail)
         except (OSError, ValueError) as error:
             self._refuse("502 Bad Gateway", str(error))
 
-    def _request(self, method: str, parts: SplitResult, version: str, headers: http.client.HTTPMessage) -> bytes:
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        kept = [f"{name}: {value}" for name, value in headers.items() if not _is_hop_by_hop(name)]
-        head = "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close"]) + "\r\n\r\n"
-        return head.encode("latin-1") + self.rfile.read(int(headers.get("Content-Length") or 0))
+    def _send_body(self, upstream: socket.socket, length: int) -> None:
+        """As it comes: a page may send more than fits into memory."""
+        while length > 0 and (data := self.rfile.read1(min(length, PIECE))):
+            upstream.sendall(data)
+            length -= len(data)
 
     def _tunnel(self, upstream: socket.socket) -> None:
         back = threading.Thread(target=_copy, args=(upstream, self.connection), daemon=True)
@@ -103,6 +104,12 @@ class _Connection(socketserver.StreamRequestHandler):
             return  # the browser has gone, or the tunnel was open already
 
 
+def _head(method: str, parts: SplitResult, version: str, headers: http.client.HTTPMessage) -> bytes:
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    kept = [f"{name}: {value}" for name, value in headers.items() if not _is_hop_by_hop(name)]
+    return ("\r\n".join([f"{method} {path} {version}", *kept, "Connection: close"]) + "\r\n\r\n").encode("latin-1")
+
+
 def _is_hop_by_hop(name: str) -> bool:
     return name.lower() in HOP_BY_HOP or name.lower().startswith("proxy-")
 
@@ -110,7 +117,7 @@ def _is_hop_by_hop(name: str) -> bool:
 def _copy(source: socket.socket, target: socket.socket) -> None:
     """Until the source ends or falls silent, or the target is gone; then the target is told that nothing follows."""
     try:
-        while data := source.recv(io.DEFAULT_BUFFER_SIZE * 8):
+        while data := source.recv(PIECE):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
     except OSError:
