@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     api_processes: int = Field(default=0, ge=0, le=64)  # that answer side by side; 0: as many as fit
     api_work_seconds: float = Field(default=15.0, gt=0)  # of work on one request, without its wait for a model
     api_connections: int = Field(default=1000, ge=1)  # open at once, if the system allows so many files
-    api_connections_per_address: int = Field(default=64, ge=0)  # of one client's address; 0: any. Loopback has no bound
+    api_connections_per_address: int = Field(default=128, ge=0)  # of one address; 0: any; loopback has no bound
     api_max_body_bytes: int = Field(default=1_000_000, ge=1)  # of one request; a larger one is refused (413)
     api_hosts: str = ""  # further names a server on loopback answers to, with commas, as behind a proxy
     api_origins: str = ""  # whose pages may call it from a browser (CORS), with commas: https://app.example

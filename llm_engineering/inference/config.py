@@ -44,7 +44,7 @@ class AnswerConfig(Noun):
     max_tokens: Annotated[int, Field(ge=1)] = 512
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     history_tokens: Annotated[int, Field(ge=0)] = 1000  # of the turns before; the oldest are left out first
-    history_characters: Annotated[int, Field(ge=0)] = 16_000  # of them that are looked at, for that and for the search
+    history_characters: Annotated[int, Field(ge=0)] = 8_000  # of them that are looked at, for that and for the search
 
 
 class AskConfig(Noun):

@@ -7,6 +7,7 @@ the one that serves stays free for everybody else and for its signals.
 
 import atexit
 import os
+import pickle
 import queue
 import signal
 import tempfile
@@ -200,7 +201,8 @@ class WorkerProcess:
         self._closing.set()
         self.tried.set()
         if loaded:
-            self._send(("close",))
+            # it may take nothing any more, and be killed by `join`
+            threading.Thread(target=self._send, args=(("close",),), daemon=True).start()
         else:  # loading may take long, and there is nothing to write down
             self.kill()
 
@@ -349,6 +351,20 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def _sendable(error: BaseException) -> Exception:
+    """The error as the other side can build it again, which not every class can; bugs with the way they came."""
+    if isinstance(error, LLMTwinError):
+        return error
+    try:
+        copied = pickle.loads(pickle.dumps(error))
+    except Exception:
+        copied = None
+    if not isinstance(copied, Exception):
+        copied = RuntimeError(f"{type(error).__name__}: {error}")
+    copied.add_note("".join(traceback.format_exception(error)))
+    return copied
+
+
 class _Calls:
     """Those being worked on here."""
 
@@ -390,18 +406,15 @@ class _Calls:
         self._current.number = number
         try:
             last = self._last_message(opened, number, work, streams)
-        except Exception as error:
-            if not isinstance(error, LLMTwinError):
-                error.add_note(traceback.format_exc())
-            last = Message(number, "error", error)
+        except BaseException as error:  # a panic of a Rust library is no Exception
+            last = Message(number, "error", _sendable(error))
         finally:
             del self._stopped[number], self._current.number
-        try:
-            self.say(last)
-        except OSError:
-            pass  # whoever waited has gone
-        except Exception as error:  # it cannot be sent as it is
-            self.say(Message(number, "error", RuntimeError(f"{last.value!r} ({error!r})")))
+        with suppress(OSError):  # whoever waited has gone
+            try:
+                self.say(last)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:  # a result that cannot be sent
+                self.say(Message(number, "error", _sendable(error)))
 
     def _last_message(self, opened: Any, number: int, work: tuple[Callable, tuple, dict], streams: bool) -> Message:
         function, given, options = work

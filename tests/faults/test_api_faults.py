@@ -12,6 +12,7 @@ import httpx
 import pytest
 from api_service import WAIT, ScriptedService, serving
 from loguru import logger
+from waiting import until
 
 from llm_engineering.domain.answers import Answer
 from llm_engineering.domain.errors import (
@@ -553,3 +554,18 @@ def test_a_server_told_to_stop_does_not_wait_for_ever(service):
         assert service.stopped == 1
         with pytest.raises(httpx.RemoteProtocolError):
             asked.result()
+
+
+def test_where_questions_wait_a_short_one_overtakes_a_long_one_that_came_just_before(service):
+    hold = threading.Event()
+    service.script = (hold, "Flour.")
+    long = {**ASKED, "history": [{"role": "user", "content": "x" * 90_000}]}
+    with api(service, limits={"threads": 1}) as client, ThreadPoolExecutor(3) as asking:
+        answers = [asking.submit(client.post, "/rag", json=ASKED)]
+        assert service.begun.acquire(timeout=WAIT)
+        for number, body in enumerate((long, {"question": "short"}), start=1):
+            answers.append(asking.submit(client.post, "/rag", json=body))
+            until(lambda n=number: f"twin_questions_waiting {n}.0" in client.get("/metrics").text)
+        hold.set()
+        assert [one.result(WAIT).status_code for one in answers] == [200, 200, 200]
+    assert [one.text for one in service.questions] == [ASKED["question"], "short", ASKED["question"]]

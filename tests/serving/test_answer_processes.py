@@ -203,6 +203,36 @@ def test_all_that_is_known_of_an_error_comes_out_of_the_process(error):
     assert (type(given), str(given), vars(given)) == (type(error), str(error), vars(error))
 
 
+class Peculiar(Exception):
+    """Cannot be built again from its arguments."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+
+
+class Panic(BaseException):
+    """As what a library written in Rust raises."""
+
+
+def _raises_peculiar(service: AnswerService) -> None:
+    raise Peculiar(code=7)
+
+
+def _panics(service: AnswerService) -> None:
+    raise Panic("index out of bounds")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [(_raises_peculiar, "Peculiar: code 7"), (_panics, "Panic: index out of bounds")]
+)
+def test_a_bug_of_any_kind_is_that_calls_own_and_says_where_it_was(service, function, words):
+    before = pid_of(service._workers[0])
+    with pytest.raises(RuntimeError, match=words) as raised:
+        result(submit(service._workers[0], function))
+    assert function.__name__ in "".join(raised.value.__notes__)
+    assert pid_of(service._workers[0]) == before
+
+
 def test_told_to_end_in_order_a_process_closes_what_it_opened(platform):
     """The file of traces is written by a thread of its own, which has to be waited for."""
     service = AnswerProcesses(platform, AskConfig(), processes=1)

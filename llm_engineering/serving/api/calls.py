@@ -81,7 +81,7 @@ class Calls:
         options: AnswerOptions,
     ) -> AsyncGenerator[T]:
         """As `events`, of what `transform` makes of them in the worker's thread."""
-        schemas.check_context(question, characters=self.limits.context_characters)
+        length = schemas.check_context(question, characters=self.limits.context_characters)
         answers: list[Answer] = []
 
         def start(stop: Stop) -> Generator[T]:
@@ -90,7 +90,9 @@ class Calls:
 
         count = self.metrics.abandoned
         try:
-            async with aclosing(self.workers.stream(start, owner=owner, seconds=self.limits.answer_seconds)) as results:
+            async with aclosing(
+                self.workers.stream(start, owner=owner, seconds=self.limits.answer_seconds, length=length)
+            ) as results:
                 async for result in results:
                     yield result
             if not answers:
@@ -104,13 +106,13 @@ class Calls:
             else:
                 count()
 
-    async def run(self, owner: str | None, work: Callable[[], T]) -> T:
-        """What `work()` gives. Raises what it raises, and ApiError."""
-        return await self.workers.run(work, owner=owner, seconds=self.limits.answer_seconds)
+    async def run(self, owner: str | None, work: Callable[[], T], *, length: int = 0) -> T:
+        """What `work()` gives, which reads `length` characters. Raises what it raises, and ApiError."""
+        return await self.workers.run(work, owner=owner, seconds=self.limits.answer_seconds, length=length)
 
-    async def run_for(self, request: "Request", work: Callable[[], T]) -> T:
+    async def run_for(self, request: "Request", work: Callable[[], T], *, length: int = 0) -> T:
         """The same for a client, who may leave."""
-        return await sse.until_disconnect(self.run(key_id(request), work), request.receive)
+        return await sse.until_disconnect(self.run(key_id(request), work, length=length), request.receive)
 
     async def readiness(self) -> Readiness:
         """Looked at in a thread that questions do not use, one at a time, and believed for a second."""

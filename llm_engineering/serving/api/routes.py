@@ -38,8 +38,8 @@ def _own_routes(app: "FastAPI", calls: Calls) -> None:
     )
     async def search(body: schemas.SearchRequest, request: Request) -> Any:
         question = body.as_question()
-        schemas.check_context(question, characters=calls.limits.context_characters)
-        result = await calls.run_for(request, lambda: calls.service.search(question))
+        length = schemas.check_context(question, characters=calls.limits.context_characters)
+        result = await calls.run_for(request, lambda: calls.service.search(question), length=length)
         sources = [schemas.source_out(one) for one in result.passages]
         return _json({"understood": schemas.parsed_question_out(result.understood), "sources": sources})
 

@@ -211,8 +211,8 @@ def rag_answer_out(answer: Answer) -> dict[str, Any]:
     return {"answer": answer.text, **answer_details(answer), "usage": usage_out(answer.usage)}
 
 
-def check_context(question: Question, *, characters: int) -> None:
-    """Raises ApiError (400) when question and history together are longer."""
+def check_context(question: Question, *, characters: int) -> int:
+    """How long question and history are together. Raises ApiError (400) when it is more."""
     length = len(question.text) + sum(len(turn.content) for turn in question.history)
     if length > characters:
         raise ApiError(
@@ -220,3 +220,4 @@ def check_context(question: Question, *, characters: int) -> None:
             f"question and history have {length} characters together, and {characters} are taken: shorten them",
             code="context_length_exceeded",
         )
+    return length

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
 from enum import Enum
+from itertools import count
 from typing import Generic, TypeVar
 
 from loguru import logger
@@ -18,6 +19,7 @@ from llm_engineering.serving.api.errors import RATE, SERVER, ApiError
 
 T = TypeVar("T")
 Stop = Callable[[], bool]  # whether no more is wanted
+WAIT_PER_CHARACTER = 2e-5  # seconds by which others may overtake; the costliest text takes about twice as long
 
 
 class _Sentinel(Enum):
@@ -27,8 +29,9 @@ class _Sentinel(Enum):
 class Job(Generic[T]):
     """One piece of work and the way its results take to the event loop. At most `buffer` results wait to be taken."""
 
-    def __init__(self, start: Callable[[Stop], Generator[T]], *, owner: str | None, buffer: int = 64):
+    def __init__(self, start: Callable[[Stop], Generator[T]], *, owner: str | None, length: int = 0, buffer: int = 64):
         self._start, self.owner = start, owner
+        self.due = time.monotonic() + length * WAIT_PER_CHARACTER
         self.stopped = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._results: asyncio.Queue[T | Exception | _Sentinel] = asyncio.Queue()
@@ -83,13 +86,17 @@ class Job(Generic[T]):
 class WorkerPool:
     """`threads` jobs run, `waiting` more wait, the rest are refused; of one owner at most `per_owner` at a time.
 
+    Those that wait are taken in the order in which they came, a long one as if it had come later: it takes longer, and
+    many of them would keep all the short ones waiting.
+
     A job whose client has left counts until its thread is really free again.
     """
 
     def __init__(self, *, threads: int, waiting: int, per_owner: int, client_seconds: float) -> None:
         self._capacity, self._threads, self._per_owner = threads + waiting, threads, per_owner
         self._client_seconds = client_seconds
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.PriorityQueue[tuple[float, int, Job | None]] = queue.PriorityQueue()
+        self._numbers = count()
         self._lock = threading.Lock()
         self._admitted: set[Job] = set()
         self._owners: Counter[str] = Counter()
@@ -109,11 +116,11 @@ class WorkerPool:
         return max(0, len(self._admitted) - self._running)
 
     async def stream(
-        self, start: Callable[[Stop], Generator[T]], *, owner: str | None, seconds: float
+        self, start: Callable[[Stop], Generator[T]], *, owner: str | None, seconds: float, length: int = 0
     ) -> AsyncGenerator[T]:
-        """The results of `start(stop)`, as they come. Raises ApiError: 503 or 429 at once when there is no room, 504
-        after `seconds`. Closing this stops the work."""
-        job = Job(start, owner=owner)
+        """The results of `start(stop)`, which reads `length` characters, as they come. Raises ApiError: 503 or 429 at
+        once when there is no room, 504 after `seconds`. Closing this stops the work."""
+        job = Job(start, owner=owner, length=length)
         self._admit(job)
         try:
             async with aclosing(job.results(asyncio.get_running_loop().time() + seconds)) as results:
@@ -129,9 +136,10 @@ class WorkerPool:
         finally:
             job.stop()
 
-    async def run(self, work: Callable[[], T], *, owner: str | None, seconds: float) -> T:
+    async def run(self, work: Callable[[], T], *, owner: str | None, seconds: float, length: int = 0) -> T:
         """The one result of `work()`. Raises as `stream`."""
-        async with aclosing(self.stream(lambda stop: _only(work), owner=owner, seconds=seconds)) as results:
+        stream = self.stream(lambda stop: _only(work), owner=owner, seconds=seconds, length=length)
+        async with aclosing(stream) as results:
             return await anext(results)
 
     def _admit(self, job: Job) -> None:
@@ -156,10 +164,10 @@ class WorkerPool:
             self._admitted.add(job)
             if job.owner is not None:
                 self._owners[job.owner] += 1
-        self._jobs.put(job)
+        self._jobs.put((job.due, next(self._numbers), job))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()[2]) is not None:
             began = time.perf_counter()
             with self._lock:
                 self._running += 1
@@ -189,7 +197,7 @@ class WorkerPool:
             for job in self._admitted:
                 job.stop()
         for _ in range(self._threads):
-            self._jobs.put(None)
+            self._jobs.put((math.inf, next(self._numbers), None))
         with self._job_ended:
             return self._job_ended.wait_for(lambda: not self._admitted, seconds)
 
