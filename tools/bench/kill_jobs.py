@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from llm_engineering.bootstrap import Platform, open_platform, open_sandbox
 from llm_engineering.domain.errors import LLMTwinError
+from llm_engineering.domain.ledger import LedgerEntry, Outcome
 from llm_engineering.features.config import AuthorConfig, EtlConfig, FeatureConfig
 from llm_engineering.features.crawl.run import crawl_author
 from llm_engineering.features.indexing.ingest import build_features
@@ -175,7 +176,7 @@ def state_of(place: Path) -> State:
             one.id: (one.link, one.content_hash, one.title, one.body, one.revision)
             for one in twin.warehouse.documents()
         }
-        links = {one.link: (one.author_name, one.outcome, one.reason, one.documents) for one in twin.ledger.entries()}
+        links = {one.link: (one.author_name, _ended(one), one.reason, one.documents) for one in twin.ledger.entries()}
         reader = twin.vectors.reader()
         try:
             info = reader.info()
@@ -189,6 +190,11 @@ def state_of(place: Path) -> State:
         finally:
             reader.close()
     return State(documents, links, chunks, found, waiting, file.read_bytes() if file.exists() else b"")
+
+
+def _ended(entry: LedgerEntry) -> Outcome:
+    """What a job had done before it was killed is unchanged to the one after it."""
+    return Outcome.READ if entry.outcome == Outcome.UNCHANGED else entry.outcome
 
 
 if __name__ == "__main__":
