@@ -7,6 +7,8 @@ from llm_engineering.domain.answers import Message, Role
 from llm_engineering.domain.prose import content_words
 
 MAX_CARRIED_WORDS = 20  # taken over from the turns before
+MAX_EARLIER = 10  # questions that are looked back at
+LONGEST_EARLIER = 2_000  # characters that are read of each: a client may send any history
 
 _PRONOUN = re.compile(
     r"\b(?:it|its|this|that|these|those|they|them|their|theirs|he|him|his|she|her|hers|there|the\s+(?:former|latter|same)|"
@@ -39,8 +41,8 @@ def earlier_questions(history: Sequence[Message]) -> list[str]:
     found: list[str] = []
     for message in reversed(history):
         if message.role is Role.USER and message.content.strip():
-            found.append(message.content)
-            if not needs_context(message.content):
+            found.append(message.content[:LONGEST_EARLIER])
+            if len(found) == MAX_EARLIER or not needs_context(found[-1]):
                 break
     return found
 

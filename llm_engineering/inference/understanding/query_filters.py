@@ -121,9 +121,9 @@ def find_authors(question: str, authors: dict[str, str]) -> dict[str, list[Span]
                 taken.update(range(at, at + size))
     parts = _distinctive_words(authors)
     for at, (word, start, end) in enumerate(words):
-        if at in taken or not _names_a_person(question, word, start, end):
+        if at in taken or not (author_id := _author_by_word(word, parts)):
             continue
-        if author_id := _author_by_word(word, parts):
+        if _names_a_person(question, word, start, end):
             found.setdefault(author_id, []).append((start, end))
     return found
 

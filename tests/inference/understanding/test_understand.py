@@ -13,6 +13,8 @@ from llm_engineering.domain.documents import Kind
 from llm_engineering.domain.errors import BadQuestion, ModelUnavailable
 from llm_engineering.domain.prompts import Prompt
 from llm_engineering.inference.config import UnderstandConfig
+from llm_engineering.inference.understanding import follow_up
+from llm_engineering.inference.understanding.follow_up import earlier_questions
 from llm_engineering.inference.understanding.understand import understand
 
 TODAY = date(2024, 5, 15)
@@ -442,3 +444,10 @@ def test_control_characters_and_template_tokens_never_go_on():
 def test_long_input_of_any_shape_is_understood():
     for text in ("in the last " * 600, "by " * 2600, "Ann Page's " * 700, "2023-" * 1500, "(" * 7900):
         ask(text, history=(text, text))
+
+
+def test_a_history_of_any_length_is_looked_back_at_for_a_few_questions_only():
+    history = [Message(role=Role.USER, content="and it? " * 10_000) for _ in range(1_000)]
+    found = earlier_questions(history)
+    assert len(found) == follow_up.MAX_EARLIER
+    assert max(map(len, found)) == follow_up.LONGEST_EARLIER
