@@ -286,6 +286,9 @@ class Platform:
     @contextmanager
     def fetch_context(self, config: EtlConfig) -> Generator[FetchContext]:
         """A fetcher, a browser that starts when first needed, git, and a sandbox; all closed on exit."""
+        from llm_engineering.infrastructure.temporary_folders import remove_leftovers
+
+        remove_leftovers()  # of runs that were killed
         fetcher, sandbox = build_fetcher(config.fetch), build_sandbox(config.budget)
         opened: list[Browser] = []
 

@@ -342,3 +342,15 @@ def test_a_fork_of_the_process_takes_no_folder_with_it(place):
     remove_leftovers()
     assert held.path.is_dir()
     held.remove()
+
+
+def test_a_run_begins_by_removing_what_killed_ones_have_left(place):
+    from llm_engineering.bootstrap import open_platform
+    from llm_engineering.features.config import EtlConfig
+
+    left = place / "llm-twin-git-abcdefgh"
+    left.mkdir()
+    (left / temporary_folders.LOCK).touch()
+    config = EtlConfig.model_validate({"authors": [{"name": "Ann", "links": ["http://a.example/"]}]})
+    with open_platform() as platform, platform.fetch_context(config):
+        assert not left.exists()
