@@ -5,8 +5,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -225,10 +224,15 @@ def test_damaged_counts_do_not_keep_the_server_from_starting(ring, clock, tmp_pa
 # --- side by side --------------------------------------------------------------------------------------------------
 
 CHANGING = """
-import sys
+import sys, time
 from pathlib import Path
-from llm_engineering.serving.api.keys import KeyRing
-ring = KeyRing(Path(sys.argv[1]))
+from llm_engineering.serving.api import keys
+write_whole = keys.write_whole
+def write_slowly(*given, **options):
+    time.sleep(0.1)  # between what was read and what is written: time for all the others
+    write_whole(*given, **options)
+keys.write_whole = write_slowly
+ring = keys.KeyRing(Path(sys.argv[1]))
 print("there", flush=True)
 sys.stdin.readline()
 if sys.argv[2] == "add":
@@ -238,9 +242,8 @@ else:
 """
 
 
-@contextmanager
-def side_by_side(file: Path, commands: Sequence[tuple[str, str]]) -> Generator[None]:
-    """One process each; all have read the keys before the first of them changes any."""
+def change_side_by_side(file: Path, commands: Sequence[tuple[str, str]]) -> None:
+    """One process each, which all begin when the last of them is there."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     processes = [
         subprocess.Popen(
@@ -252,8 +255,11 @@ def side_by_side(file: Path, commands: Sequence[tuple[str, str]]) -> Generator[N
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "there\n", process.communicate()[1]
-    yield
-    said = [process.communicate("go\n")[1] for process in processes]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
 
 
@@ -261,9 +267,7 @@ def side_by_side(file: Path, commands: Sequence[tuple[str, str]]) -> Generator[N
 def test_fifteen_processes_side_by_side_lose_no_revocation_and_no_key(file):
     ring = KeyRing(file)
     ids = [ring.add(f"team {number}")[0].id for number in range(15)]
-    commands = [("revoke", id) for id in ids[:8]] + [("add", f"new {number}") for number in range(7)]
-    with side_by_side(file, commands):
-        pass
+    change_side_by_side(file, [("revoke", id) for id in ids[:8]] + [("add", f"new {number}") for number in range(7)])
     assert {key.id for key in ring.all() if key.revoked} == set(ids[:8])
     assert {key.team for key in ring.all()} == {f"team {n}" for n in range(15)} | {f"new {n}" for n in range(7)}
 
