@@ -180,10 +180,10 @@ class CitationChecker:
     def _sentence_end(self, at: int) -> int | None:
         """Where the first whole sentence from `at` on ends, its citations and the white space after it included."""
         text = self._buffer
-        if self._in_fence or _FENCE.match(text, at):
+        if self._in_fence or _FENCE.match(text, at, at + MAX_BUFFER):
             return text.find("\n", at) + 1 or None
         for end in self._ends(at):
-            tail = _SENTENCE_TAIL.match(text, end)
+            tail = _SENTENCE_TAIL.match(text, end, end + MAX_BUFFER)
             end = tail.end() if tail else end
             if end < len(text) and not _STARTED_CITATION.match(text, end):
                 return end
