@@ -5,32 +5,34 @@ busy machine would kill what is honest. Here the kernel counts each child's own 
 signal ends a child whatever it is doing, and faulthandler says where it was.
 """
 
-import ctypes
 import faulthandler
 import os
 import pickle
 import re
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from llm_engineering.domain.errors import OverBudget, raised_at
+from llm_engineering.infrastructure.child_processes import minimal_environment
+from llm_engineering.infrastructure.child_supervisor import PR_SET_PDEATHSIG, prctl
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 WALL = 100.0  # seconds on the clock for each of a processor: for what waits instead of working, which no parser does
 TRIES = 2  # of a call whose child died of something else, such as the kernel being short of memory
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")  # what a child keeps: no password, no key
+# not multiprocessing's own start, which runs the caller's script once more and hands on every password
+CHILD = "import sys; from llm_engineering.infrastructure.sandbox import serve; serve(*map(int, sys.argv[1:]))"
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
-_PR_SET_PDEATHSIG = 1
 
 
 class InProcess:
@@ -71,6 +73,8 @@ class ProcessSandbox:
         for child in tuple(self._children):
             child.process.kill()
         self._threads.shutdown()
+        while self._children:
+            self._children.pop().end()
 
     def _call(self, task: "_Task") -> Any:
         for _ in range(TRIES):
@@ -90,7 +94,10 @@ class ProcessSandbox:
 
     def _child(self) -> "_Child":
         child: _Child | None = getattr(self._own, "child", None)
-        if child is None or not child.process.is_alive():
+        if child is not None and child.process.poll() is not None and child in self._children:
+            self._children.discard(child)
+            child.end()
+        if child is None or child.process.poll() is not None:
             child = self._own.child = _Child(self._memory)
             self._children.add(child)
         return child
@@ -126,13 +133,15 @@ class _Answer(NamedTuple):
 
 class _Child:
     def __init__(self, memory_bytes: int) -> None:
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._last_words, speaks = context.Pipe(duplex=False)
-        self.process = context.Process(
-            target=_serve, args=(theirs, speaks, memory_bytes, os.getpid()), name="sandbox", daemon=True
+        self._pipe, theirs = Pipe()
+        self._last_words, speaks = Pipe(duplex=False)
+        ends = (theirs.fileno(), speaks.fileno())
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, *map(str, (*ends, memory_bytes, os.getpid()))],
+            env=minimal_environment(more={"PYTHONPATH": os.pathsep.join(sys.path)}),
+            stdin=subprocess.DEVNULL,
+            pass_fds=ends,
         )
-        self.process.start()
         theirs.close()
         speaks.close()
         self._begun = self.overslept = False
@@ -142,21 +151,22 @@ class _Child:
         if not self._begun:
             self._begun = self._pipe.recv()  # the clock runs from here on
         self._pipe.send(task)
-        if not self._pipe.poll(task.seconds * WALL) and self.process.pid is not None:
+        if not self._pipe.poll(task.seconds * WALL):
             self.overslept = True
-            os.kill(self.process.pid, signal.SIGPROF)
+            self.process.send_signal(signal.SIGPROF)
             raise EOFError
         return self._pipe.recv()
 
     def end(self) -> tuple[int | None, str]:
         """Its exit code, and where it was when its time was up."""
-        self.process.join(1)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
         self.process.kill()
-        self.process.join()
+        self.process.wait()
         words = os.read(self._last_words.fileno(), 1 << 16).decode("utf-8", "replace")
         self._pipe.close()
         self._last_words.close()
-        return self.process.exitcode, _place(words)
+        return self.process.returncode, _place(words)
 
 
 def _place(dump: str) -> str:
@@ -170,9 +180,10 @@ def _place(dump: str) -> str:
 # --- in the child ----------------------------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, last_words: Connection, memory_bytes: int, parent: int) -> None:
+def serve(pipe_descriptor: int, last_words: int, memory_bytes: int, parent: int) -> None:
+    pipe = Connection(pipe_descriptor)
     _restrict(memory_bytes, parent)
-    faulthandler.register(signal.SIGPROF, file=last_words.fileno(), all_threads=False, chain=True)
+    faulthandler.register(signal.SIGPROF, file=last_words, all_threads=False, chain=True)
     pipe.send(True)
     while True:
         try:
@@ -188,11 +199,9 @@ def _serve(pipe: Connection, last_words: Connection, memory_bytes: int, parent: 
 def _restrict(memory_bytes: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for name in set(os.environ).difference(ENVIRONMENT):
-        del os.environ[name]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     if os.getppid() != parent:
         os._exit(1)

@@ -146,8 +146,8 @@ STARTERS = re.compile(
 
 
 def test_no_other_module_starts_programs():
-    """What measures (tools/bench) and what multiprocessing starts is code of ours, and has its own rules."""
-    own = ("child_processes.py", "child_supervisor.py")
+    """What measures (tools/bench), and what the sandbox and multiprocessing start, is our code, with its own rules."""
+    own = ("child_processes.py", "child_supervisor.py", "sandbox.py")
     files = [path for top in ("llm_engineering", "tools", "steps", "pipelines") for path in (ROOT / top).rglob("*.py")]
     starting = [path for path in files if STARTERS.search(path.read_text()) and path.parent.name != "bench"]
     assert [path.name for path in starting if path.name not in own] == []

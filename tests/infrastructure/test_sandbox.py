@@ -195,3 +195,18 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_in_the_children(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from llm_engineering.infrastructure.sandbox import ProcessSandbox\n"
+        "print('begun', flush=True)\n"
+        "sandbox = ProcessSandbox(processes=1, seconds=60, seconds_per_megabyte=0, memory_bytes=600_000_000)\n"
+        "print(sandbox.submit(divmod, 7, 2).result(), flush=True)\n"
+        "sandbox.close()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines() == ["begun", "(3, 1)"]
+    assert done.stderr == ""
