@@ -9,6 +9,7 @@ import atexit
 import os
 import pickle
 import queue
+import shutil
 import signal
 import tempfile
 import threading
@@ -194,6 +195,9 @@ class WorkerProcess:
             self._process.join(1.0)
         if self._folder is not None:
             self._folder.remove()
+            end = time.monotonic() + 1.0
+            while self._folder.path.exists() and time.monotonic() < end:  # another thread has begun, and may be cut off
+                shutil.rmtree(self._folder.path, ignore_errors=True)
 
     def close(self) -> None:
         """Told to end; see `join`."""
