@@ -1,5 +1,6 @@
 """A cleaned document into the chunks that the vector store keeps."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from llm_engineering.domain.text import storable_in_place
 from llm_engineering.features.cleaning.cleaned import Cleaned
 from llm_engineering.features.indexing.splitting import SMALLEST_LIMIT, CountTokens, Piece, Span, first_cut, fitted
 from llm_engineering.features.indexing.windows import Headings, window
+
+_WORD = re.compile(r"[^\W_]")
 
 
 class Cut(NamedTuple):
@@ -31,8 +34,9 @@ def cut(cleaned: Cleaned, max_tokens: int) -> Cut:
 def chunks_of_all(
     documents: Sequence[tuple[Document, Cut]], *, max_tokens: int, window_size: int, count_tokens: CountTokens
 ) -> list[list[Chunk]]:
-    """Every character of each cleaned text, in order; none of one that is only white space. The tokens of all are
-    counted at once. What a document says about its title and its date goes before what its body says."""
+    """Every character of each cleaned text, in order, but for passages without a letter or digit, by which nobody finds
+    anything. The tokens of all are counted at once. What a document says about its title and its date goes before what
+    its body says."""
     texts = [cut.cleaned.text for _, cut in documents]
     spans = fitted(texts, [cut.pieces for _, cut in documents], max_tokens=max_tokens, count_tokens=count_tokens)
     return [
@@ -47,6 +51,8 @@ def _chunks(document: Document, cleaned: Cleaned, spans: list[Span], window_size
     seen: Counter[str] = Counter()
     for span in spans:
         passage = text[span.start : span.end]
+        if not _WORD.search(passage):  # a file of brackets would be embedded for minutes
+            continue
         seen[passage] += 1
         first_letter = span.start + len(passage) - len(passage.lstrip())
         yield Chunk(

@@ -79,3 +79,12 @@ def test_the_limit_is_what_the_embedder_takes_or_less():
     for wrong in (257, 3, -1):
         with pytest.raises(ConfigError, match=r"max_tokens is .*hashing takes 16 to 256"):
             token_limit(ChunkingSpec(max_tokens=wrong), EMBEDDER)
+
+
+def test_what_holds_no_letter_and_no_digit_is_no_passage():
+    words = "Brackets follow, and they say nothing to anybody.\n\n"
+    chunks = chunks_of(document(body=words + "[({<_>})]\n" * 5_000 + "\n# 終わり\n\nEnd 1.\n"))
+    assert len(chunks) < 5
+    assert chunks[0].text.startswith("Brackets follow")
+    assert chunks[-1].text.endswith("End 1.\n")
+    assert chunks_of(document(body="[]\n" * 5_000)) == []
