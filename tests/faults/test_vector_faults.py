@@ -162,7 +162,7 @@ def test_a_full_disk_stops_the_run_before_it_writes_and_it_goes_on_later(filled,
 
 def test_what_the_disk_says_is_told_in_words(tmp_path):
     with (
-        pytest.raises(StoreUnavailable, match=r"the disk is full; free some space and run again"),
+        pytest.raises(StoreUnavailable, match=r"the disk is full: No space left on device; free some space"),
         index_versions.disk_error(tmp_path),
         Path("/dev/full").open("w") as full,
     ):

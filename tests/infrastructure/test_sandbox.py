@@ -17,8 +17,10 @@ from llm_engineering.domain.ledger import Reason
 from llm_engineering.infrastructure.sandbox import InProcess, ProcessSandbox
 
 
-def small(*, seconds_per_megabyte: float = 0.0) -> ProcessSandbox:
-    return ProcessSandbox(processes=1, seconds=0.5, seconds_per_megabyte=seconds_per_megabyte, memory_bytes=600_000_000)
+def small(*, seconds: float = 0.5, seconds_per_megabyte: float = 0.0) -> ProcessSandbox:
+    return ProcessSandbox(
+        processes=1, seconds=seconds, seconds_per_megabyte=seconds_per_megabyte, memory_bytes=600_000_000
+    )
 
 
 @pytest.fixture
@@ -115,10 +117,12 @@ def test_a_larger_item_has_more_time():
 
 
 @pytest.mark.parametrize("function", [swell, answer_with_too_much])
-def test_what_takes_too_much_memory_is_told_so(sandbox, function):
+def test_what_takes_too_much_memory_is_told_so(function):
+    sandbox = small(seconds=60)
     with pytest.raises(OverBudget, match="more than 600 MB of memory"):
         sandbox.submit(function).result()
     assert sandbox.submit(divmod, 7, 2).result() == (3, 1)
+    sandbox.close()
 
 
 def test_a_child_that_crashes_is_started_again_and_its_call_once_more(sandbox, tmp_path):

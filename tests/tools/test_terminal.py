@@ -121,7 +121,7 @@ def test_traces_and_what_readers_said():
 
 @pytest.mark.usefixtures("home")
 def test_names_of_authors_who_are_forgotten(tmp_path):
-    assert MARKUP in run(forget, "--author", "Nobody", "--yes")
+    assert MARKUP in run(forget, "--author", "Xanthippe Unheardof", "--yes")
     assert MARKUP in run(forget, "--author", HOSTILE, input="n\n")
     assert "1 documents" in run(forget, "--author", HOSTILE, "--yes")
 

@@ -67,15 +67,21 @@ def _export(target: Target, sandbox: Sandbox) -> Iterator[Page | Skipped]:
     path = Path(unquote(urlsplit(target.link).path))
     if not path.exists():
         raise SourceError(target.link, Reason.MISSING_FILE, f"there is no {path}", retry=False)
+    found, unread = sandbox.submit(_pages_of_export, path, size=stored_size(path)).result()
+    yield from found
+    if unread:
+        raise SourceError(target.link, Reason.BAD_ARCHIVE, unread, retry=False)
+
+
+def _pages_of_export(path: Path) -> tuple[list[Page | Skipped], str]:
+    """What can be read of it, and what cannot; "" when all can."""
+    found: list[Page | Skipped] = []
     try:
-        yield from sandbox.submit(_pages_of_export, path, size=stored_size(path)).result()
+        with open_archive(path) as archive:
+            found.extend(pages(archive))
     except (ArchiveError, ExportError) as error:
-        raise SourceError(target.link, Reason.BAD_ARCHIVE, str(error), retry=False) from None
-
-
-def _pages_of_export(path: Path) -> list[Page | Skipped]:
-    with open_archive(path) as archive:
-        return list(pages(archive))
+        return found, str(error)
+    return found, ""
 
 
 def _post(target: Target, context: FetchContext) -> Page:
