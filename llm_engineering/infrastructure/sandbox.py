@@ -137,7 +137,13 @@ class _Child:
         self._last_words, speaks = Pipe(duplex=False)
         ends = (theirs.fileno(), speaks.fileno())
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *map(str, (*ends, memory_bytes, os.getpid()))],
+            [
+                sys.executable,
+                *(["-B"] if sys.dont_write_bytecode else []),
+                "-c",
+                CHILD,
+                *map(str, (*ends, memory_bytes, os.getpid())),
+            ],
             env=minimal_environment(more={"PYTHONPATH": os.pathsep.join(sys.path)}),
             stdin=subprocess.DEVNULL,
             pass_fds=ends,

@@ -334,18 +334,18 @@ def test_erasing_the_ledger_ends_what_was_begun_too(open_stores):
 def test_of_an_author_who_is_erased_while_others_write_them_nothing_stays(open_stores):
     """Whatever the order in which the two commit."""
     warehouse, _ = open_stores()
-    begun = threading.Event()
+    begun = threading.Barrier(3)
 
     def write(writer):
         mine, ledger = open_stores()
         ledger.begin(ANN, writer)
+        begun.wait(60)
         for i in range(10_000):
             mine.put([a_document(f"{writer}-{i}")])
-            begun.set()
 
     with ThreadPoolExecutor(2) as pool:
         writing = [pool.submit(write, writer) for writer in ("x", "y")]
-        assert begun.wait(60)
+        begun.wait(60)
         erased = False
         while not erased:
             with suppress(StoreLocked):  # they are in the way of wiping, not of deleting

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from llm_engineering.domain.ledger import Reason
+from llm_engineering.domain.links import DEFAULT_PORTS
 from llm_engineering.domain.ports import Fetched
 from llm_engineering.infrastructure.fetchers import ssrf_guard
 from llm_engineering.infrastructure.fetchers.chromium import RunningBrowser, find_browser
@@ -77,7 +78,7 @@ class SeleniumBrowser:
         self._one_at_a_time = threading.RLock()
         self._running: RunningBrowser | None = None
         self._proxy: GuardedProxy | None = None
-        self._refusals: dict[str, FetchError] = {}  # host -> why the proxy did not let the browser reach it
+        self._refusals: dict[tuple[str, int], FetchError] = {}  # why the proxy did not let the browser reach a place
         self._cookies: list[dict[str, object]] = []  # of the last login, for a browser that is started again
         self._closed = False
 
@@ -149,7 +150,7 @@ class SeleniumBrowser:
             raise FetchError(Reason.BROWSER, "the browser did not leave its empty page", retry=True)
         found = self._wait_until_quiet(page, time.monotonic() + self._page * (1 - READING_SHARE))
         frame = page.frame()
-        if refused := self._refusals.get(urlsplit(frame.url).hostname or ""):
+        if refused := self._refusals.get(_place(frame.url)):
             raise refused
         if frame.failed:
             raise self._load_error(page.error_name(), frame.url)
@@ -246,7 +247,7 @@ class SeleniumBrowser:
     def _load_error(self, words: str, url: str) -> FetchError:
         """For what Chromium says, or for why the proxy did not open the tunnel that it wanted."""
         name = words.partition("net::ERR_")[2].partition(" ")[0]
-        if refused := self._refusals.get(urlsplit(url).hostname or ""):
+        if refused := self._refusals.get(_place(url)):
             return refused
         if name == "TUNNEL_CONNECTION_FAILED" and self._refusals:  # of another host, redirected to
             return next(reversed(self._refusals.values()))
@@ -269,3 +270,9 @@ def _check_media(media: str) -> None:
     if not media.startswith(TEXT):
         detail = f"the browser shows {printable_line(media, 60)}, no page"
         raise FetchError(Reason.WRONG_TYPE, detail, retry=False)
+
+
+def _place(url: str) -> tuple[str, int]:
+    """Host and port, as the proxy is asked for them."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)

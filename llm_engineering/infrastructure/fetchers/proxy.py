@@ -19,9 +19,9 @@ HOP_BY_HOP = ("connection", "keep-alive", "upgrade", "te")  # and every Proxy-*:
 
 class GuardedProxy:
     """Listens until closed. The browser gives it names, so it is the proxy that looks them up, once, and connects to
-    an address that was checked. `refusals` receives why a host was not reached."""
+    an address that was checked. `refusals` receives why a host was not reached at a port."""
 
-    def __init__(self, guard: SsrfGuard, refusals: dict[str, FetchError]) -> None:
+    def __init__(self, guard: SsrfGuard, refusals: dict[tuple[str, int], FetchError]) -> None:
         self._guard, self._refusals = guard, refusals
         self._server = _Server(("127.0.0.1", 0), _Connection)
         self._server.connect = self._connect
@@ -33,10 +33,10 @@ class GuardedProxy:
             [address, *_others] = self._guard.addresses(host, port)
             return socket.create_connection((address, port), timeout=IDLE)
         except FetchError as error:
-            self._refusals[host] = error
+            self._refusals[host, port] = error
             raise
         except OSError as error:
-            self._refusals[host] = FetchError(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
+            self._refusals[host, port] = FetchError(Reason.CONNECT, f"no connection to {host}: {error}", retry=True)
             raise
 
     def close(self) -> None:
