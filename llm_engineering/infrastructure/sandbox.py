@@ -62,6 +62,7 @@ class ProcessSandbox:
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="sandbox")
         self._own = threading.local()  # a child for each thread: it dies with the thread that started it
         self._children: set[_Child] = set()
+        self._closed = threading.Event()
 
     def submit(self, function: Callable[[*Ts], T], *arguments: *Ts, size: int = 0) -> Future[T]:
         seconds = self._seconds + self._per_megabyte * size / 1e6
@@ -69,6 +70,7 @@ class ProcessSandbox:
 
     def close(self) -> None:
         """Kills what is running."""
+        self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for child in tuple(self._children):
             child.process.kill()
@@ -84,6 +86,8 @@ class ProcessSandbox:
             except (EOFError, OSError):
                 code, place = child.end()
                 self._children.discard(child)
+                if self._closed.is_set():
+                    raise OverBudget("was not done when the run ended") from None
                 if child.overslept:
                     raise OverBudget(f"was not done after {task.seconds * WALL:.3g} s", place) from None
                 if code == -signal.SIGPROF:

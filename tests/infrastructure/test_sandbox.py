@@ -165,7 +165,7 @@ def test_closing_ends_what_runs(sandbox):
     until(running.running)
     closing = threading.Thread(target=sandbox.close)
     closing.start()
-    with pytest.raises(OverBudget):
+    with pytest.raises(OverBudget, match="not done when the run ended"):
         running.result()
     closing.join()
     assert not alive(child)
