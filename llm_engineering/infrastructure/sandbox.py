@@ -84,8 +84,7 @@ class ProcessSandbox:
             try:
                 answer = child.ask(task)
             except (EOFError, OSError):
-                code, place = child.end()
-                self._children.discard(child)
+                code, place = self._ended(child)
                 if self._closed.is_set():
                     raise OverBudget("was not done when the run ended") from None
                 if child.overslept:
@@ -98,13 +97,18 @@ class ProcessSandbox:
 
     def _child(self) -> "_Child":
         child: _Child | None = getattr(self._own, "child", None)
-        if child is not None and child.process.poll() is not None and child in self._children:
-            self._children.discard(child)
-            child.end()
-        if child is None or child.process.poll() is not None:
+        if child is not None and child.process.poll() is not None:  # killed while it had nothing to do
+            self._ended(child)
+            child = None
+        if child is None:
             child = self._own.child = _Child(self._memory)
             self._children.add(child)
         return child
+
+    def _ended(self, child: "_Child") -> tuple[int | None, str]:
+        self._own.child = None
+        self._children.discard(child)
+        return child.end()
 
     def _result(self, answer: "_Answer") -> Any:
         if isinstance(answer.error, MemoryError):
@@ -181,10 +185,10 @@ class _Child:
 
 def _place(dump: str) -> str:
     """As `raised_at`, of what faulthandler wrote."""
-    frames = [f"{'/'.join(path.split('/')[-2:])}:{line}" for path, line in _FRAME.findall(dump)]
-    ours = next((f"{path.rpartition('/llm_engineering/')[2]}:{line}" for path, line in _FRAME.findall(dump)
-                 if "/llm_engineering/" in path), "")  # fmt: skip
-    return f"{frames[0]}, called from {ours}" if frames and ours else "".join(frames[:1])
+    frames = _FRAME.findall(dump)
+    places = [f"{'/'.join(path.split('/')[-2:])}:{line}" for path, line in frames]
+    ours = [f"{path.rpartition('/llm_engineering/')[2]}:{line}" for path, line in frames if "/llm_engineering/" in path]
+    return f"{places[0]}, called from {ours[0]}" if ours else "".join(places[:1])
 
 
 # --- in the child ----------------------------------------------------------------------------------------------------
